@@ -1,0 +1,1 @@
+"""What people hand us: pictures and recordings, read within limits and cleaned up."""
