@@ -38,7 +38,7 @@
     └── Canceled                   the caller asked to stop
 
 Every class has a stable `code` (the API's and the CLI's word for it) and carries a sentence a user
-understands as its text. The HTTP status of each lies in `http/errors.py`, its exit code in `cli.py`.
+understands as its text. Its HTTP status lies in `http/errors.py`, its exit code in `cli.py`.
 """
 
 from __future__ import annotations
