@@ -1,0 +1,136 @@
+"""Every command and code block of the documents runs, and the references are complete.
+
+The `sh` blocks of one document are one script, run in an empty folder that holds links to the
+repository's files; `python` blocks run one after another in one namespace. A `text` or `console`
+block shows what is seen and is not run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from sayso import cli, errors
+
+ROOT: Final = Path(__file__).resolve().parent.parent.parent
+DOCUMENTS: Final = sorted(
+    [
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
+        *(ROOT / "docs").rglob("*.md"),
+    ]
+)
+BLOCK: Final = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK: Final = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+# These set up, test or benchmark the repository itself; running them from a test would recurse.
+NOT_FROM_A_TEST: Final = re.compile(r"^\./run (test|check|fix|bench|soak|lock)\b.*$", re.MULTILINE)
+LINKED: Final = ("run", "pyproject.toml", "requirements", "src", "examples", "docs", "README.md")
+SECONDS: Final = 240
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    found = BLOCK.findall(document.read_text(encoding="utf-8"))
+    return [text for kind, text in found if kind == language]
+
+
+def named(document: Path) -> str:
+    return document.relative_to(ROOT).as_posix()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A folder that looks like a checkout, in which commands may leave files."""
+    for name in LINKED:
+        (tmp_path / name).symlink_to(ROOT / name)
+    return tmp_path
+
+
+@pytest.mark.timeout(SECONDS + 60)
+@pytest.mark.parametrize(
+    "document", [pytest.param(d, id=named(d)) for d in DOCUMENTS if blocks(d, "sh")]
+)
+def test_shell_blocks_run(document: Path, checkout: Path) -> None:
+    script = NOT_FROM_A_TEST.sub(":", "\n".join(blocks(document, "sh")))
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("SAYSO_")},
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "SAYSO_VENV": str(Path(sys.prefix)),
+    }
+
+    ended = subprocess.run(
+        ["sh", "-eu", "-c", script],
+        cwd=checkout,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+    assert ended.returncode == 0, f"{script}\n{ended.stdout}\n{ended.stderr}"
+
+
+@pytest.mark.parametrize(
+    "document", [pytest.param(d, id=named(d)) for d in DOCUMENTS if blocks(d, "python")]
+)
+def test_python_blocks_run(document: Path, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(checkout)
+    namespace: dict[str, object] = {"__name__": "document"}
+
+    for block in blocks(document, "python"):
+        exec(compile(block, named(document), "exec"), namespace)
+
+
+@pytest.mark.parametrize("document", [pytest.param(d, id=named(d)) for d in DOCUMENTS])
+def test_links_between_documents_lead_somewhere(document: Path) -> None:
+    targets = LINK.findall(document.read_text(encoding="utf-8"))
+
+    missing = [target for target in targets if not (document.parent / target).exists()]
+
+    assert not missing
+
+
+def test_every_command_has_a_heading_in_the_reference() -> None:
+    page = (ROOT / "docs/reference/cli.md").read_text(encoding="utf-8")
+    commands = [name for name in cli.app if not name.startswith("-")]
+
+    missing = [name for name in commands if f"## `sayso {name}`" not in page]
+
+    assert commands
+    assert not missing
+
+
+def test_every_option_is_in_the_reference() -> None:
+    page = (ROOT / "docs/reference/cli.md").read_text(encoding="utf-8")
+
+    missing = []
+    for command in (name for name in cli.app if not name.startswith("-")):
+        collection = cli.app[command].assemble_argument_collection()
+        for argument in collection:
+            missing += [n for n in argument.names if n.startswith("--") and f"`{n}" not in page]
+
+    assert not missing
+
+
+def test_every_error_has_a_heading_in_the_reference() -> None:
+    page = (ROOT / "docs/reference/errors.md").read_text(encoding="utf-8")
+
+    missing = [code for code in codes(errors.SaysoError) if f"### `{code}`" not in page]
+
+    assert not missing
+
+
+def test_error_codes_are_unique() -> None:
+    every = codes(errors.SaysoError)
+
+    assert len(every) == len(set(every))
+
+
+def codes(kind: type[errors.SaysoError]) -> list[str]:
+    """The codes of a class and of all below it."""
+    return [kind.code, *(code for below in kind.__subclasses__() for code in codes(below))]
