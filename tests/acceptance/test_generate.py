@@ -55,7 +55,10 @@ def second(speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def frames_of(video: Path) -> list[npt.NDArray[np.uint8]]:
     with av.open(str(video)) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        return [
+            np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+            for frame in container.decode(video=0)
+        ]
 
 
 def test_generate_makes_a_video_and_says_what_it_made(
