@@ -1,0 +1,1 @@
+"""Stored files: portraits, speech and videos, kept under keys and handed out by signed links."""
