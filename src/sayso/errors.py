@@ -21,7 +21,9 @@
     │   ├── VideoUnreadable        `inspect` and the probe: not a video we can read
     │   ├── InputTooHard           decoding it takes more time or memory than we give
     │   ├── UploadTooLarge         more bytes than the limit, found while they arrive
-    │   └── OptionInvalid          an option's value makes no sense
+    │   ├── OptionInvalid          an option's value makes no sense
+    │   ├── ModelUnknown           no entry of the catalogue has this name
+    │   └── ModelUnavailable       its provider is not set up here
     ├── UrlUnusable                a URL that we were given did not yield a file
     │   ├── UrlRefused             we do not fetch from such an address
     │   ├── DownloadTooLarge       more bytes than the limit
@@ -35,6 +37,30 @@
     │   └── LinkExpired            it was; ask for a new one
     ├── SignatureRefused           a webhook that was not signed by its sender, or is too old
     ├── SettingsInvalid            the environment holds a setting that cannot be used
+    ├── DatabaseUnavailable        the database does not answer; nothing was half done
+    │   ├── DatabaseBusy           too much waits for it: try again in a moment
+    │   └── DatabaseFull           its disk has no room: reads go on, writes are refused
+    ├── DatabaseUnsupported        a kind or an age of database that we cannot use
+    ├── SchemaTooNew               a newer Sayso has migrated this database
+    ├── InsufficientCredits        the account has less available than the price
+    ├── LedgerRefused              a request that the ledger can never grant
+    │   ├── NoSuchAccount
+    │   ├── NoSuchHold
+    │   ├── AmountInvalid          not an amount of money, or not a positive one
+    │   ├── CaptureTooLarge        more than the hold holds
+    │   ├── HoldAlreadySettled     it ended otherwise, and final is final
+    │   └── IdReused               the id names something else already
+    ├── NoSuchGeneration           no generation of this account has this id
+    ├── GenerationActive           it has to end before that can be done
+    ├── KeyReused                  an Idempotency-Key that stood for another request
+    ├── StillCreating              the first request with this key is not answered yet
+    ├── QueueFull                  too many wait for this provider; nothing was held
+    ├── ProviderError              what a provider did with a call
+    │   ├── ProviderRejected       it will never take this: release, tell the customer
+    │   ├── ProviderUnavailable    it refused for now: nothing was created, try later
+    │   ├── ProviderTimedOut       no answer: nobody knows whether it was done
+    │   └── OutputLost             it made a video and no longer has it
+    ├── VideoRefused               a provider's video failed the probe
     └── Canceled                   the caller asked to stop
 
 Every class has a stable `code` (the API's and the CLI's word for it) and carries a sentence a user
@@ -170,6 +196,18 @@ class OptionInvalid(InputRejected):
     code = "option_invalid"
 
 
+class ModelUnknown(InputRejected):
+    """No entry of the catalogue has this name."""
+
+    code = "model_unknown"
+
+
+class ModelUnavailable(InputRejected):
+    """The model's provider is not set up here; the text says how to do that."""
+
+    code = "model_unavailable"
+
+
 class InputTooHard(InputRejected):
     """Decoding the file takes more time or memory than we give."""
 
@@ -267,6 +305,175 @@ class SettingsInvalid(SaysoError):
     """The environment holds settings that cannot be used; the text has a line for each."""
 
     code = "settings_invalid"
+
+
+class DatabaseUnavailable(SaysoError):
+    """The database does not answer; nothing was half done, and the same request may be repeated."""
+
+    code = "database_unavailable"
+
+
+class DatabaseBusy(DatabaseUnavailable):
+    """Too much waits for the database, or a lock is held for too long: try again in a moment."""
+
+    code = "database_busy"
+
+
+class DatabaseFull(DatabaseUnavailable):
+    """The database's disk has no room: reads go on, writes are refused until there is some."""
+
+    code = "database_full"
+
+
+class DatabaseUnsupported(SaysoError):
+    """A kind of database that we do not know, or a version that is too old."""
+
+    code = "database_unsupported"
+
+
+class SchemaTooNew(SaysoError):
+    """A newer Sayso has migrated this database; this one would misread it."""
+
+    code = "schema_too_new"
+
+    def __init__(self, revision: str) -> None:
+        super().__init__(
+            f"The database is at revision {revision}, which this version of Sayso does not know: "
+            "a newer version has been here. Start that one, or restore the copy made before it."
+        )
+        self.revision = revision
+
+
+class InsufficientCredits(SaysoError):
+    """The account has less available than the price; nothing was held."""
+
+    code = "insufficient_credits"
+
+
+class LedgerRefused(SaysoError):
+    """A request that the ledger can never grant, however often it is repeated."""
+
+    code = "ledger_refused"
+
+
+class NoSuchAccount(LedgerRefused):
+    """No account of a customer has this id."""
+
+    code = "no_such_account"
+
+
+class NoSuchHold(LedgerRefused):
+    """No hold has this id."""
+
+    code = "no_such_hold"
+
+
+class AmountInvalid(LedgerRefused):
+    """The text is no amount of money, or the amount is not positive."""
+
+    code = "amount_invalid"
+
+
+class CaptureTooLarge(LedgerRefused):
+    """More was to be captured than the hold holds."""
+
+    code = "capture_too_large"
+
+
+class HoldAlreadySettled(LedgerRefused):
+    """The hold ended otherwise, and final is final."""
+
+    code = "hold_already_settled"
+
+
+class IdReused(LedgerRefused):
+    """The id names something else already."""
+
+    code = "id_reused"
+
+
+class NoSuchGeneration(SaysoError):
+    """No generation of this account has this id."""
+
+    code = "no_such_generation"
+
+
+class GenerationActive(SaysoError):
+    """The generation has to end, or be canceled, before that can be done."""
+
+    code = "generation_active"
+
+
+class KeyReused(SaysoError):
+    """The Idempotency-Key stood for another request."""
+
+    code = "idempotency_key_reused"
+
+
+class StillCreating(SaysoError):
+    """The first request with this Idempotency-Key is not answered yet; ask again in a moment."""
+
+    code = "still_creating"
+
+
+class QueueFull(SaysoError):
+    """Too many generations wait for this provider; nothing was held.
+
+    `retry_after_s` says when it is worth trying again.
+    """
+
+    code = "queue_full"
+
+    def __init__(self, text: str, *, retry_after_s: float) -> None:
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
+
+
+class ProviderError(SaysoError):
+    """A call to a provider did not end as asked.
+
+    The text is for customers; `raw` is the provider's own word, for the operator's eyes only.
+    """
+
+    code = "provider_error"
+
+    def __init__(self, text: str, *, raw: str | None = None) -> None:
+        super().__init__(text)
+        self.raw = raw
+
+
+class ProviderRejected(ProviderError):
+    """The provider will never take this: release the hold and tell the customer."""
+
+    code = "provider_rejected"
+
+
+class ProviderUnavailable(ProviderError):
+    """The provider refused for now and created nothing; try again in `retry_after_s`."""
+
+    code = "provider_unavailable"
+
+    def __init__(self, text: str, *, retry_after_s: float, raw: str | None = None) -> None:
+        super().__init__(text, raw=raw)
+        self.retry_after_s = retry_after_s
+
+
+class ProviderTimedOut(ProviderError):
+    """No answer came: nobody knows whether the call was carried out."""
+
+    code = "provider_timed_out"
+
+
+class OutputLost(ProviderError):
+    """The provider made a video and no longer has it."""
+
+    code = "output_lost"
+
+
+class VideoRefused(SaysoError):
+    """A provider's video failed the probe: it is not delivered and not paid."""
+
+    code = "video_refused"
 
 
 class Canceled(SaysoError):

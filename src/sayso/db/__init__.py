@@ -1,0 +1,1 @@
+"""The database: its tables, its migrations, and the one way to write to it."""
