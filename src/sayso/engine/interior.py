@@ -1,0 +1,230 @@
+"""What is seen between parted lips: the dark of the mouth, the tongue and both rows of teeth.
+
+    build_interior(bgr, anatomy, tone)                -> Interior     textures, once per portrait
+    paint_interior(interior, frame, ...)              -> float32[h, w, 3]   a frame's inside
+
+Each part is a texture in the mouth's own centimetres (x across, y down from the line on which the
+lips meet), premultiplied BGRA. Per frame a part is laid into the picture by one affine map: the
+upper teeth move with the skull, the lower teeth and the tongue with the jaw. Where the portrait
+itself shows teeth, they replace the drawn ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from sayso.engine.fields import Anatomy
+from sayso.engine.lipline import PLACES, LipLine, MouthFrame
+from sayso.engine.resample import look_up_sharply
+from sayso.engine.tone import Tone
+
+Floats = npt.NDArray[np.float64]
+Pixels = npt.NDArray[np.float32]
+Texture = npt.NDArray[np.uint8]
+
+# The textures' extent in the mouth's centimetres.
+LEFT_CM: Final = -4.2
+TOP_CM: Final = -1.8
+WIDE_CM: Final = 8.4
+HIGH_CM: Final = 4.2
+
+# Colours under white light, BGR.
+_IVORY: Final = np.array([186.0, 208.0, 220.0])
+_CAVITY: Final = np.array([20.0, 17.0, 42.0])
+_TONGUE: Final = np.array([88.0, 84.0, 158.0])
+_GUM: Final = np.array([98.0, 92.0, 165.0])
+
+# Widths of the teeth from the middle outwards, and the radius of the arch they stand on, cm.
+_UPPER_WIDTHS: Final = (0.86, 0.66, 0.74, 0.70, 0.70, 0.90)
+_LOWER_WIDTHS: Final = (0.53, 0.58, 0.66, 0.70, 0.72, 0.90)
+_ARCH_CM: Final = 2.5
+_CANINE: Final = 2
+# How far the upper teeth reach below the line on which the lips meet.
+_UPPER_EDGE_CM: Final = 0.34
+_LOWER_EDGE_CM: Final = 0.04
+# Drawn teeth that would show this far below the portrait's own are left out.
+_BEYOND_CM: Final = 0.25
+_HARDLY: Final = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Interior:
+    """The textures, uint8[h, w, 4] premultiplied BGRA, and the plain colour behind them."""
+
+    px_per_cm: float
+    upper: Texture
+    lower: Texture
+    tongue: Texture
+    tip: Texture
+    cavity: Pixels
+
+
+def build_interior(bgr: npt.NDArray[np.uint8], anatomy: Anatomy, tone: Tone) -> Interior:
+    """Draw the inside of the mouth of a working picture, BGR uint8[h, w, 3]."""
+    scale = float(np.clip(2.0 * anatomy.mouth.px_per_cm, 20.0, 72.0))
+    x, y = _texture_grid(scale)
+    curve = _line_curve(anatomy.lips, anatomy.mouth)
+    blur_cm = 0.45 / anatomy.mouth.px_per_cm
+    upper = _teeth(x, y - curve(x), tone, upper=True, blur_cm=blur_cm)
+    lower = _teeth(x, y - curve(x), tone, upper=False, blur_cm=blur_cm)
+    if anatomy.lips.is_open:
+        upper = _with_real_teeth(upper, bgr, anatomy, x, y)
+    return Interior(
+        px_per_cm=scale,
+        upper=_texture(upper),
+        lower=_texture(lower),
+        tongue=_texture(_tongue(x, y, tone, middle=(0.0, 0.62), radii=(1.9, 0.85))),
+        tip=_texture(_tongue(x, y, tone, middle=(0.0, 0.30), radii=(1.15, 0.34))),
+        cavity=tone.of(_CAVITY).astype(np.float32),
+    )
+
+
+def _texture_grid(scale: float) -> tuple[Floats, Floats]:
+    """Return the centimetres of each texel's middle."""
+    xs = LEFT_CM + (np.arange(round(WIDE_CM * scale)) + 0.5) / scale
+    ys = TOP_CM + (np.arange(round(HIGH_CM * scale)) + 0.5) / scale
+    x, y = np.meshgrid(xs, ys)
+    return x, y
+
+
+def _line_curve(lips: LipLine, mouth: MouthFrame) -> np.polynomial.Polynomial:
+    """Return the lip line's overall bend, cm over cm: teeth follow it, but not its every wave."""
+    x = PLACES * mouth.half_width_cm
+    bend = np.polynomial.Polynomial.fit(x, lips.seam / mouth.px_per_cm, 2).convert()
+    # Even, and only half of it: teeth stand on a jaw, not on a lip.
+    level, _, square = (*bend.coef, 0.0, 0.0)[:3]
+    return np.polynomial.Polynomial([level, 0.0, 0.5 * square])
+
+
+def _texture(bgra: Floats) -> Texture:
+    bgra = bgra.copy()
+    bgra[..., :3] *= bgra[..., 3:]
+    bgra[..., 3] *= 255.0
+    return np.clip(np.round(bgra), 0, 255).astype(np.uint8)
+
+
+def _teeth(x: Floats, y: Floats, tone: Tone, *, upper: bool, blur_cm: float) -> Floats:
+    """Draw one row of teeth, float64[h, w, 4] BGRA (alpha 0..1)."""
+    widths = _UPPER_WIDTHS if upper else _LOWER_WIDTHS
+    along = _ARCH_CM * np.arcsin(np.clip(np.abs(x) / _ARCH_CM, 0.0, 1.0))
+    starts = np.concatenate([[0.0], np.cumsum(widths)])
+    number = np.clip(np.searchsorted(starts, along.ravel(), side="right") - 1, 0, len(widths) - 1)
+    number = number.reshape(along.shape)
+    width = np.array(widths)[number]
+    across = 2.0 * (along - starts[number]) / width - 1.0
+    # Down to the biting edge: positive inside the tooth.
+    longer = np.array([0.0, -0.05, 0.01, -0.03, -0.06, -0.08])[number]
+    corner = 0.07 * np.abs(across) ** 5 + (number == _CANINE) * 0.05 * np.abs(across)
+    if upper:
+        inside = _UPPER_EDGE_CM + longer - corner - 0.018 * along**2 - y
+    else:
+        inside = y - _LOWER_EDGE_CM - 0.5 * corner - 0.015 * along**2
+    aa = 0.03 + blur_cm
+    alpha = np.clip(inside / aa + 0.5, 0.0, 1.0) * np.clip((_ARCH_CM - np.abs(x)) / 0.25, 0.0, 1.0)
+    from_gap = (1.0 - np.abs(across)) * width / 2
+    gap = np.exp(-((from_gap / (0.028 + 0.5 * blur_cm)) ** 2)) * (0.42 if upper else 0.34)
+    round_shade = 1.0 - 0.10 * across**2
+    arch_shade = np.exp(-0.75 * (along / 2.6) ** 2)
+    edge_shade = 1.0 - 0.10 * np.exp(-((inside / 0.10) ** 2))
+    root = 1.0 - 0.30 * _smooth01((inside - 0.45) / 0.5)
+    shade = (1.0 - gap) * round_shade * arch_shade * edge_shade * root * (1.0 if upper else 0.84)
+    gum = _smooth01((inside - 0.88 + 0.10 * across**2) / 0.10)[..., np.newaxis]
+    colour = (_IVORY * (1.0 - gum) + _GUM * gum) * shade[..., np.newaxis]
+    return np.concatenate([tone.of(colour), alpha[..., np.newaxis]], axis=-1)
+
+
+def _smooth01(t: Floats) -> Floats:
+    t = np.clip(t, 0.0, 1.0)
+    return np.asarray(t * t * (3.0 - 2.0 * t))
+
+
+def _tongue(
+    x: Floats, y: Floats, tone: Tone, *, middle: tuple[float, float], radii: tuple[float, float]
+) -> Floats:
+    """Draw a soft dome with a groove along its middle."""
+    u, v = (x - middle[0]) / radii[0], (y - middle[1]) / radii[1]
+    dome = 1.0 - u**2 - v**2
+    alpha = _smooth01(dome / 0.45)
+    light = 0.62 + 0.38 * np.sqrt(np.clip(dome, 0.0, 1.0)) - 0.14 * np.exp(-((x / 0.16) ** 2))
+    colour = tone.of(_TONGUE * light[..., np.newaxis])
+    return np.concatenate([colour, alpha[..., np.newaxis]], axis=-1)
+
+
+def _with_real_teeth(
+    drawn: Floats, bgr: npt.NDArray[np.uint8], anatomy: Anatomy, x: Floats, y: Floats
+) -> Floats:
+    """Lay the portrait's own teeth, all between its refined lips, over the drawn ones."""
+    mouth, lips = anatomy.mouth, anatomy.lips
+    a = x / mouth.half_width_cm
+    at = mouth.to_px(a, y * mouth.px_per_cm).astype(np.float32)
+    real = look_up_sharply(bgr, at)
+    below = y - lips.at(a, lips.upper) / mouth.px_per_cm
+    over = lips.at(a, lips.lower) / mouth.px_per_cm - y
+    feather = 0.08
+    mask = _smooth01(below / feather + 0.5) * _smooth01(over / feather - 0.2)
+    mask *= _smooth01((1.0 - np.abs(a)) / 0.06)
+    alpha = np.maximum(mask, drawn[..., 3] * (over < _BEYOND_CM))
+    mask = mask[..., np.newaxis]
+    colour = real * mask + drawn[..., :3] * (1.0 - mask)
+    return np.concatenate([colour, alpha[..., np.newaxis]], axis=-1)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the skull is in a frame.
+
+    `turn` float64[2, 2] takes the mouth's centimetres to pixels, `origin` float64[2] is where the
+    mouth's middle lies; `jaw_cm` is how far the jaw has dropped, `uplift_cm` how far the lips'
+    shape lifts the upper teeth, `tongue` 0..1 raises the tongue's tip.
+    """
+
+    turn: Floats
+    origin: Floats
+    jaw_cm: float
+    tongue: float
+    uplift_cm: float = 0.0
+
+
+def paint_interior(
+    interior: Interior, place: Placement, corner: tuple[int, int], size: tuple[int, int]
+) -> tuple[Pixels, Pixels]:
+    """Paint the inside for the box at `corner` (left, top) of `size` (width, height) px.
+
+    Returns its colours, float32[h, w, 3] BGR, and where the upper teeth are, float32[h, w] 0..1.
+    """
+    width, height = size
+    frame = np.empty((height, width, 3), np.float32)
+    frame[:] = interior.cavity
+    jaw = place.jaw_cm
+
+    def lay(texture: Texture, down_cm: float, share: float = 1.0) -> Pixels:
+        matrix = _texel_to_box(interior, place, corner, down_cm)
+        layer = cv2.warpAffine(texture, matrix, size, flags=cv2.INTER_LINEAR).astype(np.float32)
+        cover = layer[..., 3:] * np.float32(share / 255.0)
+        np.multiply(frame, 1.0 - cover, out=frame)
+        np.add(frame, layer[..., :3] * np.float32(share), out=frame)
+        return cover[..., 0]
+
+    tip = place.tongue
+    lay(interior.tongue, 0.86 * jaw + 0.12 - 0.25 * tip)
+    lay(interior.lower, 0.94 * jaw)
+    if tip > _HARDLY:
+        lay(interior.tip, 0.5 * jaw - 0.05, min(1.0, tip))
+    teeth = lay(interior.upper, -place.uplift_cm)
+    return frame, teeth
+
+
+def _texel_to_box(
+    interior: Interior, place: Placement, corner: tuple[int, int], down_cm: float
+) -> Floats:
+    """Return the affine map, float64[2, 3], from texels to the pixels of the box."""
+    per_texel = place.turn / interior.px_per_cm
+    # Texel (i, j) has its middle at (i + .5) / scale centimetres from the texture's corner.
+    start = np.array([LEFT_CM, TOP_CM + down_cm]) + 0.5 / interior.px_per_cm
+    shift = place.turn @ start + place.origin - np.array(corner)
+    return np.concatenate([per_texel, shift[:, np.newaxis]], axis=1)

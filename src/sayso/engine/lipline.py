@@ -1,0 +1,215 @@
+"""Where the lips meet: the mouth's own coordinates and its refined contours.
+
+    mouth_frame(points, px_per_cm)            -> MouthFrame
+    find_lip_line(bgr, points, mouth)         -> LipLine
+
+The mesh's inner lip points are off by about a millimetre of the face, which paints a bright rim of
+lip inside the mouth once it opens. So the picture itself decides: a closed mouth's line is its
+darkest path, found by dynamic programming; an open mouth's contours are its strongest edges.
+Weights and windows are those measured on six faces in our notes on the method, re-tuned by eye.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from sayso.engine.resample import look_up
+
+Bgr = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float64]
+
+# MediaPipe's inner lip contours, from the corner at the picture's left to the other one.
+INNER_UPPER: Final = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
+INNER_LOWER: Final = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
+
+# Contours are kept at this many places from corner to corner.
+SAMPLES: Final = 81
+# Closed mouths' meshes show gaps of .04 to .20 cm, open ones 1.2 cm and more.
+OPEN_GAP_CM: Final = 0.35
+# In an open mouth the lips would meet this far down the opening: the lower lip is the mobile one.
+_MEETING_SHARE: Final = 0.42
+# An edge is a band, and its outer half is still tooth: without the push a strip of teeth sticks to
+# the lip and never closes.
+_PUSH_CM: Final = 0.04
+
+
+@dataclass(frozen=True, eq=False)
+class MouthFrame:
+    """The mouth's coordinates: `a` from corner (-1) to corner (1), `b` down from their line in px.
+
+    `origin`, `along` and `down` are float64[2] in px of the picture; the last two have length 1.
+    """
+
+    origin: Floats
+    along: Floats
+    down: Floats
+    half_width_px: float
+    px_per_cm: float
+
+    @property
+    def half_width_cm(self) -> float:
+        """Half the distance of the mouth's corners."""
+        return self.half_width_px / self.px_per_cm
+
+    def of_px(self, points: Floats) -> tuple[Floats, Floats]:
+        """Return (a, b) of points, float64[..., 2] in px of the picture."""
+        offset = points - self.origin
+        return offset @ self.along / self.half_width_px, offset @ self.down
+
+    def to_px(self, a: Floats, b: Floats) -> Floats:
+        """Return the points, float64[..., 2] in px of the picture, of (a, b)."""
+        across = (a * self.half_width_px)[..., np.newaxis] * self.along
+        return self.origin + across + b[..., np.newaxis] * self.down
+
+
+@dataclass(frozen=True, eq=False)
+class LipLine:
+    """The lips' contours, float64[SAMPLES] each: `b` in px at `a` = `places`.
+
+    `upper` is the upper lip's lower edge, `lower` the lower lip's upper edge, `seam` the line on
+    which they meet when the mouth is closed; all three are the same line if it is closed.
+    `contrast` says by how many grey levels the line is darker than the lips around it.
+    """
+
+    upper: Floats
+    lower: Floats
+    seam: Floats
+    is_open: bool
+    gap_cm: float
+    contrast: float
+
+    def at(self, a: Floats, contour: Floats) -> Floats:
+        """Return a contour's `b` at any `a`; beyond the corners it goes on level."""
+        return np.interp(a, PLACES, contour)
+
+
+PLACES: Final = np.linspace(-1.0, 1.0, SAMPLES)
+
+
+def mouth_frame(points: Floats, px_per_cm: float) -> MouthFrame:
+    """Lay the mouth's coordinates through the inner corners of the lips."""
+    left, right = points[INNER_UPPER[0], :2], points[INNER_UPPER[-1], :2]
+    width = float(np.linalg.norm(right - left))
+    along = (right - left) / width
+    return MouthFrame(
+        origin=(left + right) / 2,
+        along=along,
+        down=np.array([-along[1], along[0]]),
+        half_width_px=width / 2,
+        px_per_cm=px_per_cm,
+    )
+
+
+def find_lip_line(bgr: Bgr, points: Floats, mouth: MouthFrame) -> LipLine:
+    """Return the contours of the lips in a picture, BGR uint8[h, w, 3], with its mesh's points."""
+    upper, lower = (_contour(points, numbers, mouth) for numbers in (INNER_UPPER, INNER_LOWER))
+    lower = np.maximum(lower, upper)
+    gap_cm = float((lower - upper).max()) / mouth.px_per_cm
+    lab = np.asarray(cv2.cvtColor(bgr.astype(np.float32) / 255.0, cv2.COLOR_BGR2LAB), np.float32)
+    if gap_cm <= OPEN_GAP_CM:
+        seam, contrast = _darkest_path(lab, (upper + lower) / 2, mouth)
+        return LipLine(seam, seam, seam, is_open=False, gap_cm=gap_cm, contrast=contrast)
+    push = _PUSH_CM * mouth.px_per_cm * (1.0 - PLACES**6)
+    upper = _strongest_edge(lab, upper, mouth, sign=-1.0) - push
+    lower = np.maximum(_strongest_edge(lab, lower, mouth, sign=1.0) + push, upper)
+    seam = upper + _MEETING_SHARE * (lower - upper)
+    return LipLine(upper, lower, seam, is_open=True, gap_cm=gap_cm, contrast=0.0)
+
+
+def _contour(points: Floats, numbers: tuple[int, ...], mouth: MouthFrame) -> Floats:
+    """Return the mesh's contour at `PLACES`, rounded where its eleven points would make corners."""
+    a, b = mouth.of_px(points[list(numbers), :2])
+    return _smooth(np.interp(PLACES, np.maximum.accumulate(a), b), sigma=2.0)
+
+
+def _smooth(line: Floats, *, sigma: float) -> Floats:
+    """Blur along a contour without pulling its ends in."""
+    radius = int(3 * sigma)
+    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    ends = (2 * line[0] - line[radius:0:-1], line, 2 * line[-1] - line[-2 : -radius - 2 : -1])
+    return np.convolve(np.concatenate(ends), kernel / kernel.sum(), mode="valid")
+
+
+# Closed mouths.
+
+_DARK_REACH_CM: Final = 0.30
+_DARK_STEPS: Final = 21
+
+
+def _darkest_path(
+    lab: npt.NDArray[np.float32], middle: Floats, mouth: MouthFrame
+) -> tuple[Floats, float]:
+    """Return the darkest path near `middle`, and by how much it is darker than its surroundings."""
+    reach = _DARK_REACH_CM * mouth.px_per_cm
+    offsets = np.linspace(-reach, reach, _DARK_STEPS)
+    light = _sample_around(
+        cv2.GaussianBlur(lab[..., 0], (0, 0), _blur_px(mouth)), middle, offsets, mouth
+    )
+    low, high = np.percentile(light, (5, 95))
+    cost = (light - low) / max(high - low, 4.0)
+    # Near the corners the lips' own shade misleads, so the mesh counts for more there.
+    trust = 0.25 + 0.75 * np.abs(PLACES) ** 6
+    cost += 0.5 * trust[:, np.newaxis] * (offsets / reach) ** 2
+    path = _cheapest_path(cost, step_cost=0.08)
+    contrast = float(np.median(light.mean(axis=1) - light[np.arange(SAMPLES), path]))
+    return _smooth(middle + offsets[path], sigma=3.0), contrast
+
+
+# Open mouths.
+
+_EDGE_REACH_CM: Final = 0.32
+_EDGE_STEPS: Final = 25
+
+
+def _strongest_edge(
+    lab: npt.NDArray[np.float32], contour: Floats, mouth: MouthFrame, *, sign: float
+) -> Floats:
+    """Return the path near `contour` on which redness rises (`sign` 1) or falls (-1) most."""
+    reach = _EDGE_REACH_CM * mouth.px_per_cm
+    offsets = np.linspace(-reach, reach, _EDGE_STEPS)
+    redness = cv2.GaussianBlur(lab[..., 1] - 0.15 * lab[..., 0], (0, 0), _blur_px(mouth))
+    rise = sign * np.gradient(_sample_around(redness, contour, offsets, mouth), axis=1)
+    cost = -rise / max(float(np.percentile(rise, 95)), 1e-3)
+    trust = 1.0 + 3.0 * np.abs(PLACES) ** 6
+    cost += 2.0 * trust[:, np.newaxis] * (offsets / reach) ** 2
+    path = _cheapest_path(cost, step_cost=0.08)
+    return _smooth(contour + offsets[path], sigma=5.0)
+
+
+# Both.
+
+
+def _blur_px(mouth: MouthFrame) -> float:
+    return max(0.6, 0.04 * mouth.px_per_cm)
+
+
+def _sample_around(
+    plane: npt.NDArray[Any], line: Floats, offsets: Floats, mouth: MouthFrame
+) -> Floats:
+    """Return a plane's values at each place of a line, moved down by each offset."""
+    b = line[:, np.newaxis] + offsets
+    at = mouth.to_px(np.broadcast_to(PLACES[:, np.newaxis], b.shape), b).astype(np.float32)
+    return np.asarray(look_up(np.ascontiguousarray(plane), at), np.float64)
+
+
+def _cheapest_path(cost: Floats, *, step_cost: float) -> npt.NDArray[np.intp]:
+    """Return, for each row of `cost`, the column of the cheapest path (dynamic programming)."""
+    n_rows, n_columns = cost.shape
+    columns = np.arange(n_columns)
+    steps = step_cost * np.abs(columns[:, np.newaxis] - columns)
+    total = cost[0]
+    came_from = np.zeros((n_rows, n_columns), np.intp)
+    for row in range(1, n_rows):
+        arrivals = total + steps
+        came_from[row] = arrivals.argmin(axis=1)
+        total = arrivals.min(axis=1) + cost[row]
+    path = np.zeros(n_rows, np.intp)
+    path[-1] = int(total.argmin())
+    for row in range(n_rows - 1, 0, -1):
+        path[row - 1] = came_from[row, path[row]]
+    return path
