@@ -57,7 +57,13 @@ Int64: Final = BigInteger().with_variant(Integer(), "sqlite")
 """64 bits on both databases; SQLite's STRICT tables know no BIGINT."""
 
 LOCAL_ACCOUNT: Final = "local"
-SYSTEM_ACCOUNTS: Final = ("sys:grants", "sys:revenue", "sys:adjustments", "sys:costs", "sys:losses")
+SYSTEM_ACCOUNTS: Final = (
+    "sys:grants",
+    "sys:revenue",
+    "sys:adjustments",
+    "sys:losses",
+    "sys:providers",
+)
 """The other side of every transfer. They keep no running balance: it would be a hot row."""
 
 metadata: Final = MetaData(
@@ -289,6 +295,7 @@ predictions: Final = _table(
     _json("metrics"),
     _number("created_at"),
     _number("submitted_at", optional=True),
+    _number("missed_at", optional=True),  # When a search for it first found nothing.
     _number("finished_at", optional=True),
     UniqueConstraint("nonce"),
     UniqueConstraint("provider", "provider_id"),
