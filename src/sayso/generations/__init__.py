@@ -1,0 +1,1 @@
+"""Generations: what a customer asked for, from the order to its one final outcome."""

@@ -1,0 +1,1 @@
+"""Who makes predictions: the protocol, our own engine, and a scripted fake."""
