@@ -7,10 +7,12 @@ which of 39 phones it hears when, which makes it useful far beyond English.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -39,6 +41,9 @@ VISEME_OF_PHONE: Final = {
     **dict.fromkeys(("AO", "OW", "OY"), "oh"),
     **dict.fromkeys(("UW", "UH", "W"), "ou"),
 }
+PHONES: Final = ("SIL", *sorted(VISEME_OF_PHONE), "HH")
+"""The decoder's phones in the order of the net's inputs."""
+
 _BREATH: Final = "HH"  # Looks like the vowel after it.
 
 # A long utterance makes the decoder's search grow without bound; see `pieces`.
@@ -46,6 +51,8 @@ LONGEST_PIECE: Final = 3_000  # frames
 # From the method's own tests: a light language model lets the sound decide.
 _LANGUAGE_WEIGHT: Final = 2.0
 _BEAM: Final = 1e-20
+# A text is followed through noise and slips as long as there is any path at all.
+_ALIGN_BEAM: Final = 1e-60
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,29 @@ def decode_phones(
     return phones
 
 
+def align_phones(samples: Pcm, words: Sequence[Sequence[str]]) -> list[list[Phone]] | None:
+    """Find when each word of a known text is said; a word is one or more pronunciations.
+
+    Returns the phones of every word in order, or None where sound and text do not fit each other.
+    Pauses may lie between words. Raises `ImportError` where pocketsphinx is not installed.
+    """
+    decoder = _word_decoder(words)
+    decoder.set_align_text(" ".join(f"w{index}" for index in range(len(words))))
+    if not _heard(decoder, samples):
+        return None
+    decoder.set_alignment()
+    _run(decoder, samples)
+    alignment = decoder.get_alignment()
+    if alignment is None:
+        return None
+    spoken = [
+        [Phone(phone.name, phone.start, phone.start + phone.duration) for phone in word]
+        for word in alignment
+        if re.fullmatch(r"w\d+(\(\d+\))?", word.name)
+    ]
+    return spoken if len(spoken) == len(words) else None
+
+
 def visemes_of(phones: list[Phone], n_frames: int) -> NDArray[np.uint8]:
     """Return the viseme of each frame, u8[n]; `sil` where no phone lies."""
     track = np.full(n_frames, SIL, np.uint8)
@@ -92,6 +122,32 @@ def visemes_of(phones: list[Phone], n_frames: int) -> NDArray[np.uint8]:
             following = viseme
         track[phone.first : phone.end] = viseme
     return track
+
+
+def looks_of_phones(phones: list[Phone], n_frames: int) -> NDArray[np.float32]:
+    """Return 1 for each viseme that a frame's phone may look like, else 0, f32[n, 15].
+
+    The dictionary writes AH for the open vowel of "cup" and for the colourless one of "about".
+    Frames without a phone say nothing.
+    """
+    viseme = visemes_of(phones, n_frames)
+    looks = np.eye(len(NUMBER), dtype=np.float32)[viseme]
+    covered = np.zeros(n_frames, bool)
+    for phone in phones:
+        covered[phone.first : phone.end] = True
+        if phone.name == "AH":
+            looks[phone.first : phone.end, NUMBER["E"]] = 1
+    looks[~covered] = 0
+    return looks
+
+
+def phone_numbers(phones: list[Phone], n_frames: int) -> NDArray[np.uint8]:
+    """Return the place in `PHONES` of each frame's phone, u8[n]; SIL where none is."""
+    numbers = np.zeros(n_frames, np.uint8)
+    for phone in phones:
+        if phone.name in PHONES:
+            numbers[phone.first : phone.end] = PHONES.index(phone.name)
+    return numbers
 
 
 def _all_phone_decoder() -> Decoder:
@@ -111,6 +167,43 @@ def _all_phone_decoder() -> Decoder:
     )
 
 
+def _word_decoder(words: Sequence[Sequence[str]]) -> Decoder:
+    """Return a decoder whose dictionary holds exactly the given words, named w0, w1, ..."""
+    from pocketsphinx import Decoder, get_model_path  # noqa: PLC0415  # Slow to load; optional.
+
+    with NamedTemporaryFile("w", suffix=".dict", encoding="ascii") as dictionary:
+        for index, pronunciations in enumerate(words):
+            for variant, phones in enumerate(pronunciations, start=1):
+                mark = f"({variant})" if variant > 1 else ""
+                dictionary.write(f"w{index}{mark} {phones}\n")
+        dictionary.flush()
+        return Decoder(
+            hmm=str(Path(get_model_path()) / "en-us" / "en-us"),
+            dict=dictionary.name,
+            lm=None,
+            beam=_ALIGN_BEAM,
+            pbeam=_ALIGN_BEAM,
+            wbeam=_ALIGN_BEAM,
+            bestpath=False,
+            loglevel="FATAL",
+        )
+
+
+def _heard(decoder: Decoder, samples: Pcm) -> bool:
+    """Let the decoder follow the text; say whether it came to its end."""
+    try:
+        _run(decoder, samples)
+        return decoder.hyp() is not None
+    except RuntimeError:  # What pocketsphinx raises where the search dies on the way.
+        return False
+
+
+def _run(decoder: Decoder, samples: Pcm) -> None:
+    decoder.start_utt()
+    decoder.process_raw(samples.tobytes(), no_search=False, full_utt=True)
+    decoder.end_utt()
+
+
 def _pieces(first: int, end: int) -> Iterator[tuple[int, int]]:
     """Cut a long span into equal pieces that the decoder can take."""
     count = -(-(end - first) // LONGEST_PIECE)
@@ -119,9 +212,7 @@ def _pieces(first: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def _decode_piece(decoder: Decoder, samples: Pcm, first: int, end: int) -> list[Phone]:
-    decoder.start_utt()
-    decoder.process_raw(samples[first * HOP : end * HOP].tobytes(), no_search=False, full_utt=True)
-    decoder.end_utt()
+    _run(decoder, samples[first * HOP : end * HOP])
     return [
         Phone(segment.word, first + segment.start_frame, min(end, first + segment.end_frame + 1))
         for segment in decoder.seg() or ()

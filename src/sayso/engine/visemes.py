@@ -4,32 +4,75 @@
     track.sample(fps, n_frames)          -> MouthFrames, what the renderer needs
     track.cues()                         -> segments for files
 
-The steps: find where there is sound at all (`voice`), hear phones there (`phones`), choose one
-viseme per frame, and draw the mouth's curves (`track`).
+The steps: find where there is sound at all (`voice`), hear phones there (`phones`), let the net
+judge spectrum and phones together (`net`), choose the likeliest path (`path`), and draw the mouth's
+curves (`track`). Where a part of this is missing, the rest still works: see `Method`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Literal
+from dataclasses import dataclass
+from typing import Final, Literal, assert_never
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sayso.engine.features import levels_db
-from sayso.engine.phones import decode_phones, visemes_of
+from sayso.engine.features import Floats, levels_db, log_mels, normalised
+from sayso.engine.loudness import shapes_by_loudness
+from sayso.engine.net import trained_net
+from sayso.engine.path import likeliest_path, scores_of
+from sayso.engine.phones import (
+    Phone,
+    align_phones,
+    decode_phones,
+    looks_of_phones,
+    phone_numbers,
+    visemes_of,
+)
 from sayso.engine.shapes import SIL, VISEMES
-from sayso.engine.track import RATE_HZ, Curve, Evidence, MouthFrames, VisemeTrack, draw
-from sayso.engine.voice import sounding_spans
+from sayso.engine.track import RATE_HZ, Evidence, MouthFrames, VisemeTrack, draw
+from sayso.engine.voice import is_spoken, sounding_spans
+from sayso.engine.words import pronounced
 from sayso.errors import Notice
-from sayso.media.audio import Speech
+from sayso.media.audio import Pcm, Speech
 
 Method = Literal["auto", "fused", "net", "phones", "energy"]
+"""How visemes are found. `auto` is the best there is: aligned to the transcript if there is one
+that fits, else `fused` (net and phones), else what works of `net`, `phones` and `energy`.
+"""
 
 _NO_SPEECH: Final = Notice(
     "no_speech", "No speech was found in the recording; the mouth stays closed."
 )
+_NO_FIT: Final = Notice(
+    "transcript_unused", "The transcript does not fit the recording; it was not used."
+)
+_FOREIGN: Final = Notice(
+    "transcript_unused", "Most words of the transcript are not English; it was not used."
+)
+_NO_PHONES: Final = Notice("phones_missing", "pocketsphinx is missing; lips may be less exact.")
+_NO_NET: Final = Notice("net_missing", "The viseme weights are missing; lips may be less exact.")
+
+# How far an aligned text is trusted beyond what the net makes of the sound (nepers).
+_TEXT_TRUST: Final = 3.0
+_MOST_UNKNOWN: Final = 0.4
+_DECODING_SHARE: Final = 0.9
 
 __all__ = ["RATE_HZ", "VISEMES", "Method", "MouthFrames", "VisemeTrack", "find_visemes"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Sound:
+    """A recording and what is measured of it once."""
+
+    samples: Pcm
+    level_db: Floats
+    spans: list[tuple[int, int]]
+
+    @property
+    def n_frames(self) -> int:
+        return len(self.level_db)
 
 
 def find_visemes(
@@ -41,21 +84,132 @@ def find_visemes(
 ) -> VisemeTrack:
     """Find the mouth shapes of a recording; the same recording always gives the same track.
 
-    `on_progress` is told the share done, 0..1. A recording without speech is no error: the mouth
-    stays closed and the track carries the notice `no_speech`.
+    A transcript helps if it is English and says what is said; otherwise the track carries the
+    notice `transcript_unused`. `on_progress` is told the share done, 0..1. A recording without
+    speech is no error: the mouth stays closed and the track carries the notice `no_speech`.
+
+    With a `method` other than `auto`, raises `ImportError` or `FileNotFoundError` where that method
+    needs something that is not installed.
     """
-    del transcript, method
     report = on_progress or _ignore
     level_db = levels_db(speech.samples)
-    spans = sounding_spans(level_db)
-    phones = decode_phones(speech.samples, spans, on_progress=report) if spans else []
-    viseme = visemes_of(phones, len(level_db))
-    weights = np.eye(len(VISEMES), dtype=np.float32)[viseme]
-    speaks: Curve = (viseme != SIL).astype(np.float32)
-    notices = () if speaks.any() else (_NO_SPEECH,)
+    sound = _Sound(speech.samples, level_db, sounding_spans(level_db))
+    if not sound.spans:
+        evidence = _evidence_of(sound, _silence(sound), "fused", ())
+    elif method == "auto":
+        evidence = _best(sound, transcript, report)
+    else:
+        evidence = _by(method, sound, report)
     report(1.0)
-    return draw(Evidence(viseme, weights, speaks, level_db, "phones", notices))
+    return draw(evidence)
 
 
 def _ignore(share: float) -> None:
     """Take a share that nobody asked for."""
+
+
+def _best(sound: _Sound, transcript: str | None, report: Callable[[float], None]) -> Evidence:
+    """Use the best of what is installed and fits."""
+    notices: tuple[Notice, ...] = ()
+    if transcript is not None:
+        aligned = _align(sound, transcript)
+        if not isinstance(aligned, Notice):
+            return _by_text(sound, aligned)
+        notices = (aligned,)
+    try:
+        phones = decode_phones(sound.samples, sound.spans, on_progress=_part(report))
+    except ImportError:
+        phones, notices = None, (*notices, _NO_PHONES)
+    try:
+        scores = _heard_by_net(sound, phones)
+    except FileNotFoundError:
+        notices = (*notices, _NO_NET)
+        if phones is None:
+            return _evidence_of(sound, _heard_by_loudness(sound), "energy", notices)
+        return _evidence_of(sound, _heard_as_phones(sound, phones), "phones", notices)
+    return _evidence_of(sound, scores, "net" if phones is None else "fused", notices)
+
+
+def _by(
+    method: Literal["fused", "net", "phones", "energy"],
+    sound: _Sound,
+    report: Callable[[float], None],
+) -> Evidence:
+    """Use one method and no other."""
+    match method:
+        case "energy":
+            scores = _heard_by_loudness(sound)
+        case "net":
+            scores = _heard_by_net(sound, None)
+        case "phones" | "fused":
+            phones = decode_phones(sound.samples, sound.spans, on_progress=_part(report))
+            fused = method == "fused"
+            scores = _heard_by_net(sound, phones) if fused else _heard_as_phones(sound, phones)
+        case _:
+            assert_never(method)
+    return _evidence_of(sound, scores, method, ())
+
+
+def _part(report: Callable[[float], None]) -> Callable[[float], None]:
+    return lambda share: report(share * _DECODING_SHARE)
+
+
+def _align(sound: _Sound, transcript: str) -> list[Phone] | Notice:
+    """Return the phones of the transcript's words where they are said, or why there are none."""
+    try:
+        text = pronounced(transcript)
+        if not text.words or len(text.unknown) > _MOST_UNKNOWN * len(text.words):
+            return _FOREIGN
+        words = align_phones(sound.samples, text.words)
+    except ImportError:
+        return _NO_PHONES
+    return _NO_FIT if words is None else [phone for word in words for phone in word]
+
+
+def _by_text(sound: _Sound, phones: list[Phone]) -> Evidence:
+    """Follow the text, and let the net say how open its vowels are and where it pauses."""
+    scores = looks_of_phones(phones, sound.n_frames) * _TEXT_TRUST
+    try:
+        scores = scores + _heard_by_net(sound, phones)
+    except FileNotFoundError:
+        scores = scores + _heard_as_phones(sound, phones)
+    return _evidence_of(sound, scores, "transcript", ())
+
+
+def _heard_by_net(sound: _Sound, phones: list[Phone] | None) -> Floats:
+    net = trained_net()
+    features = normalised(log_mels(sound.samples))
+    numbers = None if phones is None else phone_numbers(phones, sound.n_frames)
+    return scores_of(net.likelihoods(features, numbers))
+
+
+def _heard_as_phones(sound: _Sound, phones: list[Phone]) -> Floats:
+    return scores_of(_certain(visemes_of(phones, sound.n_frames)))
+
+
+def _heard_by_loudness(sound: _Sound) -> Floats:
+    return scores_of(_certain(shapes_by_loudness(log_mels(sound.samples), sound.level_db)))
+
+
+def _silence(sound: _Sound) -> Floats:
+    return scores_of(_certain(np.full(sound.n_frames, SIL, np.uint8)))
+
+
+def _certain(viseme: NDArray[np.uint8]) -> Floats:
+    return np.eye(len(VISEMES), dtype=np.float32)[viseme]
+
+
+def _evidence_of(
+    sound: _Sound, scores: Floats, method: str, notices: tuple[Notice, ...]
+) -> Evidence:
+    """Choose the path, close the mouth where nobody speaks, and say so if nobody does at all."""
+    weights = np.exp(scores - scores.max(axis=1, keepdims=True, initial=-np.inf))
+    weights /= weights.sum(axis=1, keepdims=True)
+    viseme = likeliest_path(scores)
+    spoken = is_spoken(viseme, sound.spans)
+    viseme = np.where(spoken, viseme, SIL).astype(np.uint8)
+    weights[~spoken] = _certain(np.array([SIL], np.uint8))
+    if not spoken.any():
+        notices = (*notices, _NO_SPEECH)
+    speech = spoken.astype(np.float32)
+    return Evidence(viseme, weights, speech, sound.level_db, method, notices)
