@@ -36,7 +36,7 @@ def is_spoken(viseme: NDArray[np.uint8], spans: list[tuple[int, int]]) -> NDArra
     sounding = np.zeros(len(viseme), bool)
     for first, end in spans:
         sounding[first:end] = True
-    spoken = (viseme != SIL) & sounding
+    spoken: NDArray[np.bool_] = (viseme != SIL) & sounding
     for first, end in stretches(~spoken):
         if end - first < _SHORTEST_REST and first > 0 and end < len(viseme):
             spoken[first:end] = True
