@@ -13,7 +13,9 @@ Exit codes, the same for every command:
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -116,6 +118,7 @@ def generate(
             seed=seed,
             transcript=_read_text(transcript),
         )
+        _require_files(portrait, speech)
         _require_folder(output)
         begun = time.monotonic()
         talk = make_video(portrait, speech, output, options=options, on_progress=_show_in(terminal))
@@ -152,6 +155,7 @@ def visemes(
         from sayso.engine.visemes import find_visemes
         from sayso.media.audio import read_speech
 
+        _require_files(speech)
         heard = read_speech(speech)
         track = find_visemes(
             heard,
@@ -159,18 +163,15 @@ def visemes(
             on_progress=lambda share: terminal.progress("listening", 100 * share),
         )
         terminal.note((*heard.notices, *track.notices))
-        content = {
-            "cues": [[round(start, 3), round(end, 3), name] for start, end, name in track.cues()],
-            "open": [round(float(value), 3) for value in track.open],
-            "method": track.method,
-        }
-        text = json.dumps(content)
+        cues = [[round(start, 3), round(end, 3), name] for start, end, name in track.cues()]
+        opening = [round(float(value), 3) for value in track.open]
+        text = json.dumps({"cues": cues, "open": opening, "method": track.method})
         if output is None:
             print(text)
         else:
             _require_folder(output)
             output.write_text(text + "\n", encoding="utf-8")
-            terminal.say(f"{output}: {len(content['cues'])} cues, {heard.duration_s:.1f} s")
+            terminal.say(f"{output}: {len(cues)} cues, {heard.duration_s:.1f} s")
     return terminal.exit_code
 
 
@@ -198,6 +199,7 @@ def inspect(
     with _speaking(as_json=as_json) as terminal:
         from sayso.engine.quality import inspect_video
 
+        _require_files(*filter(None, (video, portrait, speech)))
         quality = inspect_video(video, portrait=portrait, speech=speech)
         failures = quality.failures()
         facts = {**quality.as_dict(), "failures": list(failures)}
@@ -221,7 +223,7 @@ def demo(
     examples
         The folder with portrait.jpg and speech.ogg.
     """
-    return generate(examples / "portrait.jpg", examples / "speech.ogg", output=output)
+    return generate(examples / "portrait.jpg", examples / "speech.ogg", output=output, crop="face")
 
 
 @app.command
@@ -275,6 +277,14 @@ def _speaking(*, as_json: bool = False, quiet: bool = False) -> Iterator[_Comman
 def _about_files(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror or error}."
+
+
+def _require_files(*paths: Path) -> None:
+    """Refuse inputs that are not there, or are folders, before anything is read."""
+    for path in paths:
+        if not path.is_file():
+            number = errno.EISDIR if path.is_dir() else errno.ENOENT
+            raise OSError(number, os.strerror(number), str(path))
 
 
 def _require_folder(output: Path) -> None:
