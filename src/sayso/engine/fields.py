@@ -60,13 +60,30 @@ class Anatomy:
     lateral: float
 
 
+@dataclass(frozen=True)
+class CellBox:
+    """Some cells of the grid, from `left`, `top` up to but without `right`, `bottom`."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    def size_px(self, cell_px: int) -> tuple[int, int]:
+        """Return the width and height of its pixels."""
+        return (self.right - self.left) * cell_px, (self.bottom - self.top) * cell_px
+
+
 @dataclass(frozen=True, eq=False)
 class Fields:
     """The displacement of each moving column, on a grid over the part of the picture that moves.
 
-    `box` is (left, top, columns, rows) of the grid in pixels and cells: cell (i, j) is the square
-    of `cell_px` pixels at left + cell_px * i, top + cell_px * j, and its value holds in its middle.
-    `basis` is float32[n_moving, 2 * rows * columns * 2], displacements in cells, (dx, dy).
+    Cell (column, row) is the square of `cell_px` pixels at left + cell_px * column, top +
+    cell_px * row; its value holds in its middle. `basis` is float32[len(MOVING), 2 * rows *
+    columns * 2]: displacements (dx, dy) in cells, the upper layer's and the lower layer's; `rest`
+    float32[2 * rows * columns * 2] is what they are when all columns are 0. `nodes` float32[rows,
+    columns, 2] are the cells' own coordinates, `places` float32[h, w, 2] the pixels' in the
+    picture. Outside `moving` nothing ever moves.
     """
 
     left: int
@@ -77,6 +94,8 @@ class Fields:
     basis: Grid
     rest: Grid
     nodes: Grid
+    places: Grid
+    moving: tuple[CellBox, ...]
 
     def forward(self, row: npt.NDArray[np.float32]) -> Grid:
         """Return where skin goes, float32[2, rows, columns, 2] in cells, for a motion row."""
@@ -97,49 +116,90 @@ class Fields:
             back[layer] = come
         return back
 
-    def enlarge(self, cells: Grid) -> Grid:
-        """Bring displacements of whole cells, float32[rows, columns, 2], to their pixels, in px."""
-        rows, columns = cells.shape[:2]
-        size = (columns * self.cell_px, rows * self.cell_px)
-        scaled = cells * np.float32(self.cell_px)
-        return np.asarray(cv2.resize(scaled, size, interpolation=cv2.INTER_LINEAR), np.float32)
+    def origins(self, backward: Grid, part: CellBox) -> Grid:
+        """Return where the pixels of some cells come from, float32[h, w, 2] (x, y) in the picture.
+
+        `backward` is one layer's, float32[rows, columns, 2].
+        """
+        # One more cell on each side, so that the enlargement knows its neighbours.
+        left, top = max(part.left - 1, 0), max(part.top - 1, 0)
+        cells = backward[top : part.bottom + 1, left : part.right + 1]
+        size = (cells.shape[1] * self.cell_px, cells.shape[0] * self.cell_px)
+        come = cv2.resize(cells, size, interpolation=cv2.INTER_LINEAR)
+        y, x = (part.top - top) * self.cell_px, (part.left - left) * self.cell_px
+        width, height = part.size_px(self.cell_px)
+        back: Grid = come[y : y + height, x : x + width] * np.float32(-self.cell_px)
+        x, y = part.left * self.cell_px, part.top * self.cell_px
+        back += self.places[y : y + height, x : x + width]
+        return back
+
+    def slices(self, part: CellBox) -> tuple[slice, slice]:
+        """Return where the cells' pixels are in the picture, as (rows, columns)."""
+        x, y = self.left + part.left * self.cell_px, self.top + part.top * self.cell_px
+        width, height = part.size_px(self.cell_px)
+        return slice(y, y + height), slice(x, x + width)
 
 
 def build_fields(height: int, width: int, anatomy: Anatomy) -> Fields:
     """Work out the fields of a face in a picture of the given size."""
     px_per_cm = anatomy.mouth.px_per_cm
     cell = int(np.clip(round(_CELL_CM * px_per_cm), *_CELL_PX))
-    left, top, columns, rows = _moving_box(height, width, anatomy, cell)
-    xs = left + cell * (np.arange(columns) + 0.5) - 0.5
-    ys = top + cell * (np.arange(rows) + 0.5) - 0.5
-    at = np.stack(np.meshgrid(xs, ys), axis=-1)
-    border = _border_ramp(at, height, width)
-    mouth = _mouth_fields(at, anatomy)
-    head = _head_fields(at, anatomy)
-    basis = np.stack([*mouth, *head]) * border[..., np.newaxis]
-    rest = _closing_field(at, anatomy) * border[..., np.newaxis]
-    scale = px_per_cm / cell
+    left, top, columns, rows = _grid_around(height, width, anatomy, cell)
+    places = _grid_of(np.arange(columns * cell) + left, np.arange(rows * cell) + top)
+    middle = 0.5 * (cell - 1)
+    at = places[::cell, ::cell] + middle
+    border = _border_ramp(at, height, width)[..., np.newaxis]
+    basis = np.stack([*_mouth_fields(at, anatomy), *_head_fields(at, anatomy)]) * border
+    basis *= px_per_cm / cell
+    rest = _closing_field(at, anatomy) * border * (px_per_cm / cell)
     return Fields(
-        left,
-        top,
-        columns,
-        rows,
-        cell,
-        basis=(basis * scale).reshape(len(basis), -1).astype(np.float32),
-        rest=(rest * scale).reshape(-1).astype(np.float32),
-        nodes=np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1).astype(
-            np.float32
-        ),
+        left=left,
+        top=top,
+        columns=columns,
+        rows=rows,
+        cell_px=cell,
+        basis=basis.reshape(len(basis), -1).astype(np.float32),
+        rest=rest.reshape(-1).astype(np.float32),
+        nodes=_grid_of(np.arange(columns), np.arange(rows)).astype(np.float32),
+        places=places.astype(np.float32),
+        moving=_moving_bands(np.abs(basis).max(axis=(1, 4)), cell),
     )
 
 
-def _moving_box(height: int, width: int, anatomy: Anatomy, cell: int) -> tuple[int, int, int, int]:
-    """Return the grid that covers all that moves: (left, top, columns, rows)."""
+def _grid_of(xs: npt.NDArray[np.int_], ys: npt.NDArray[np.int_]) -> Floats:
+    return np.stack(np.meshgrid(xs, ys), axis=-1).astype(np.float64)
+
+
+def _grid_around(height: int, width: int, anatomy: Anatomy, cell: int) -> tuple[int, int, int, int]:
+    """Return whole cells, within the picture, that cover all that moves.
+
+    They are (left, top) in px, then columns and rows.
+    """
     reach = np.array([_HEAD_WIDE_CM, _HEAD_HIGH_CM]) * np.sqrt(_STILL_R2) * anatomy.mouth.px_per_cm
     low = np.maximum(np.floor(anatomy.middle - reach), 0).astype(int)
     high = np.minimum(np.ceil(anatomy.middle + reach), (width, height)).astype(int)
-    columns, rows = -(-(high - low) // cell)
+    columns, rows = (high - low) // cell
     return int(low[0]), int(low[1]), int(columns), int(rows)
+
+
+# A head is round: bands of so many rows of cells, each as wide as needed, spare a quarter of it.
+_BAND_ROWS: Final = 14
+# What moves less than this at the columns' largest values counts as still.
+_STILL_PX: Final = 0.02
+_LARGEST: Final = {"yaw": 0.1, "pitch": 0.1, "roll": 0.02, "shift_x": 0.1, "shift_y": 0.1}
+
+
+def _moving_bands(sway: Floats, cell: int) -> tuple[CellBox, ...]:
+    """Return the bands that hold all moving cells; `sway` float64[n_moving, rows, columns]."""
+    largest = np.array([_LARGEST.get(name, 1.0) for name in MOVING])
+    is_moving = np.tensordot(largest, sway, axes=1) * cell > _STILL_PX
+    bands = []
+    for top in range(0, len(is_moving), _BAND_ROWS):
+        bottom = min(top + _BAND_ROWS, len(is_moving))
+        used = np.flatnonzero(is_moving[top:bottom].any(axis=0))
+        if len(used):
+            bands.append(CellBox(int(used[0]), top, int(used[-1]) + 1, bottom))
+    return tuple(bands)
 
 
 _BORDER_SHARE: Final = 0.14
@@ -270,9 +330,14 @@ def _spread(grid: _MouthGrid, lateral: float) -> Floats:
 
 def _pucker(grid: _MouthGrid, lateral: float) -> Floats:
     reach = np.exp(-((np.abs(grid.x) / (1.35 * grid.half_width)) ** 4)) * _around_lips(grid)
-    dx = -0.30 * lateral * grid.x * reach
+    dx = -0.35 * lateral * grid.x * reach
     part = grid.part**0.75
-    return _layers(dx, -0.08 * part * grid.up_near, dx, 0.10 * part * grid.low_near)
+    # A round opening: towards the corners the lips stay together.
+    share2 = np.minimum((grid.x / grid.half_width) ** 2, 1.0)
+    shut = 4.0 * share2 * (1.0 - share2)
+    up = (0.04 * shut - 0.08 * part) * grid.up_near
+    low = (0.10 * part - 0.12 * shut) * grid.low_near
+    return _layers(dx, up, dx, low)
 
 
 def _around_lips(grid: _MouthGrid) -> Floats:
@@ -326,7 +391,7 @@ _HEAD_WIDE_CM: Final = 9.5
 _HEAD_HIGH_CM: Final = 13.0
 _HEAD_DEEP_CM: Final = 7.0
 # Beyond this the head's weight is nought (r2 = 1 is the head's own outline).
-_STILL_R2: Final = 3.6
+_STILL_R2: Final = 3.0
 _PIVOT_CM: Final = 9.0
 
 

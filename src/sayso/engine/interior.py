@@ -35,7 +35,7 @@ HIGH_CM: Final = 4.2
 
 # Colours under white light, BGR.
 _IVORY: Final = np.array([186.0, 208.0, 220.0])
-_CAVITY: Final = np.array([20.0, 17.0, 42.0])
+_CAVITY: Final = np.array([24.0, 20.0, 52.0])
 _TONGUE: Final = np.array([88.0, 84.0, 158.0])
 _GUM: Final = np.array([98.0, 92.0, 165.0])
 
@@ -45,7 +45,7 @@ _LOWER_WIDTHS: Final = (0.53, 0.58, 0.66, 0.70, 0.72, 0.90)
 _ARCH_CM: Final = 2.5
 _CANINE: Final = 2
 # How far the upper teeth reach below the line on which the lips meet.
-_UPPER_EDGE_CM: Final = 0.34
+_UPPER_EDGE_CM: Final = 0.27
 _LOWER_EDGE_CM: Final = 0.04
 # Drawn teeth that would show this far below the portrait's own are left out.
 _BEYOND_CM: Final = 0.25
@@ -79,7 +79,7 @@ def build_interior(bgr: npt.NDArray[np.uint8], anatomy: Anatomy, tone: Tone) -> 
         upper=_texture(upper),
         lower=_texture(lower),
         tongue=_texture(_tongue(x, y, tone, middle=(0.0, 0.62), radii=(1.9, 0.85))),
-        tip=_texture(_tongue(x, y, tone, middle=(0.0, 0.30), radii=(1.15, 0.34))),
+        tip=_texture(_tongue(x, y, tone, middle=(0.0, 0.30), radii=(1.2, 0.24))),
         cavity=tone.of(_CAVITY).astype(np.float32),
     )
 
@@ -127,7 +127,7 @@ def _teeth(x: Floats, y: Floats, tone: Tone, *, upper: bool, blur_cm: float) -> 
     aa = 0.03 + blur_cm
     alpha = np.clip(inside / aa + 0.5, 0.0, 1.0) * np.clip((_ARCH_CM - np.abs(x)) / 0.25, 0.0, 1.0)
     from_gap = (1.0 - np.abs(across)) * width / 2
-    gap = np.exp(-((from_gap / (0.028 + 0.5 * blur_cm)) ** 2)) * (0.42 if upper else 0.34)
+    gap = np.exp(-((from_gap / (0.028 + 0.5 * blur_cm)) ** 2)) * (0.30 if upper else 0.26)
     round_shade = 1.0 - 0.10 * across**2
     arch_shade = np.exp(-0.75 * (along / 2.6) ** 2)
     edge_shade = 1.0 - 0.10 * np.exp(-((inside / 0.10) ** 2))
@@ -213,9 +213,10 @@ def paint_interior(
     tip = place.tongue
     lay(interior.tongue, 0.86 * jaw + 0.12 - 0.25 * tip)
     lay(interior.lower, 0.94 * jaw)
-    if tip > _HARDLY:
-        lay(interior.tip, 0.5 * jaw - 0.05, min(1.0, tip))
     teeth = lay(interior.upper, -place.uplift_cm)
+    if tip > _HARDLY:
+        # The tip comes out under the upper teeth's edge.
+        lay(interior.tip, 0.45 * jaw - 0.02, tip)
     return frame, teeth
 
 

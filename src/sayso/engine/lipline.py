@@ -22,15 +22,26 @@ from sayso.engine.resample import look_up
 
 Bgr = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
+Lab = npt.NDArray[np.float32]
 
 # MediaPipe's inner lip contours, from the corner at the picture's left to the other one.
 INNER_UPPER: Final = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
 INNER_LOWER: Final = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
+# The outer ones.
+OUTER_UPPER: Final = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291)
+OUTER_LOWER: Final = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291)
+_LIPS: Final = sorted(
+    {*INNER_UPPER, *INNER_LOWER, *OUTER_UPPER, *OUTER_LOWER}
+    | {62, 76, 96, 77, 90, 89, 180, 179, 85, 86, 16, 15, 315, 316, 404, 403, 320, 319, 307, 325}
+    | {306, 292, 407, 408, 272, 304, 271, 303, 302, 268, 11, 12, 38, 72, 41, 73, 42, 74, 183, 184}
+)
 
 # Contours are kept at this many places from corner to corner.
 SAMPLES: Final = 81
 # Closed mouths' meshes show gaps of .04 to .20 cm, open ones 1.2 cm and more.
 OPEN_GAP_CM: Final = 0.35
+# The lips part from here on, between the mesh's inner and its outer corners.
+_CORNER_SHARE: Final = 0.5
 # In an open mouth the lips would meet this far down the opening: the lower lip is the mobile one.
 _MEETING_SHARE: Final = 0.42
 # An edge is a band, and its outer half is still tooth: without the push a strip of teeth sticks to
@@ -91,9 +102,30 @@ class LipLine:
 PLACES: Final = np.linspace(-1.0, 1.0, SAMPLES)
 
 
+def settle_lips(bgr: Bgr, points: Floats, px_per_cm: float) -> Floats:
+    """Return the mesh with its lips moved onto the picture's, if they are plainly elsewhere.
+
+    On drawn faces the mesh can miss the lips by half a centimetre. The shift along the face that
+    makes the lips' outline redder inside than around it is taken if it is far better than none.
+    """
+    lab = np.asarray(cv2.cvtColor(bgr.astype(np.float32) / 255.0, cv2.COLOR_BGR2LAB), np.float32)
+    mouth = mouth_frame(points, px_per_cm)
+    shifts = np.linspace(-_SETTLE_CM, _SETTLE_CM, 25) * px_per_cm
+    scores = np.array([_redness_within(lab[..., 1], points + _shift(mouth, s)) for s in shifts])
+    best, still = int(scores.argmax()), len(shifts) // 2
+    is_plain = scores[best] > _SETTLE_REDDER and scores[best] > _SETTLE_BETTER * scores[still]
+    if not is_plain:
+        return points
+    settled = points.copy()
+    settled[_LIPS] += _shift(mouth, shifts[best])
+    return settled
+
+
 def mouth_frame(points: Floats, px_per_cm: float) -> MouthFrame:
-    """Lay the mouth's coordinates through the inner corners of the lips."""
-    left, right = points[INNER_UPPER[0], :2], points[INNER_UPPER[-1], :2]
+    """Lay the mouth's coordinates through the corners of the lips."""
+    inner = points[[INNER_UPPER[0], INNER_UPPER[-1]], :2]
+    outer = points[[OUTER_UPPER[0], OUTER_UPPER[-1]], :2]
+    left, right = inner + _CORNER_SHARE * (outer - inner)
     width = float(np.linalg.norm(right - left))
     along = (right - left) / width
     return MouthFrame(
@@ -115,10 +147,34 @@ def find_lip_line(bgr: Bgr, points: Floats, mouth: MouthFrame) -> LipLine:
         seam, contrast = _darkest_path(lab, (upper + lower) / 2, mouth)
         return LipLine(seam, seam, seam, is_open=False, gap_cm=gap_cm, contrast=contrast)
     push = _PUSH_CM * mouth.px_per_cm * (1.0 - PLACES**6)
-    upper = _strongest_edge(lab, upper, mouth, sign=-1.0) - push
-    lower = np.maximum(_strongest_edge(lab, lower, mouth, sign=1.0) + push, upper)
+    upper = _upper_border(lab, upper, mouth) - push
+    lower = _lower_border(lab, lower, _contour(points, OUTER_LOWER, mouth), mouth) + push
+    upper, lower = _meeting_at_corners(upper, lower)
     seam = upper + _MEETING_SHARE * (lower - upper)
     return LipLine(upper, lower, seam, is_open=True, gap_cm=gap_cm, contrast=0.0)
+
+
+# How far lips may be from where the mesh has them, and how much redder (CIELAB a*) than around
+# them, and than without a shift, they must be to be believed.
+_SETTLE_CM: Final = 0.9
+_SETTLE_REDDER: Final = 10.0
+_SETTLE_BETTER: Final = 1.35
+
+
+def _shift(mouth: MouthFrame, down_px: float) -> Floats:
+    return np.array([*(mouth.down * down_px), 0.0])
+
+
+def _redness_within(redness: npt.NDArray[Any], points: Floats) -> float:
+    """Return how much redder the lips' outline is inside than in a ring around it."""
+    outline = np.round(points[[*OUTER_UPPER, *OUTER_LOWER[-2:0:-1]], :2]).astype(np.int32)
+    inside = np.zeros(redness.shape, np.uint8)
+    cv2.fillPoly(inside, [outline], 1)
+    side = 2 * max(1, int(np.ptp(outline[:, 1]) / 3)) + 1
+    around = cv2.dilate(inside, np.ones((side, side), np.uint8)) - inside
+    if not inside.any() or not around.any():
+        return 0.0
+    return float(redness[inside > 0].mean() - redness[around > 0].mean())
 
 
 def _contour(points: Floats, numbers: tuple[int, ...], mouth: MouthFrame) -> Floats:
@@ -160,25 +216,71 @@ def _darkest_path(
     return _smooth(middle + offsets[path], sigma=3.0), contrast
 
 
-# Open mouths.
+# Open mouths: the upper lip.
 
 _EDGE_REACH_CM: Final = 0.32
 _EDGE_STEPS: Final = 25
 
 
-def _strongest_edge(
-    lab: npt.NDArray[np.float32], contour: Floats, mouth: MouthFrame, *, sign: float
-) -> Floats:
-    """Return the path near `contour` on which redness rises (`sign` 1) or falls (-1) most."""
+def _upper_border(lab: Lab, contour: Floats, mouth: MouthFrame) -> Floats:
+    """Return the upper lip's lower edge: near `contour`, where redness falls most on the way down.
+
+    Teeth and the dark behind them are both less red than a lip.
+    """
     reach = _EDGE_REACH_CM * mouth.px_per_cm
     offsets = np.linspace(-reach, reach, _EDGE_STEPS)
     redness = cv2.GaussianBlur(lab[..., 1] - 0.15 * lab[..., 0], (0, 0), _blur_px(mouth))
-    rise = sign * np.gradient(_sample_around(redness, contour, offsets, mouth), axis=1)
-    cost = -rise / max(float(np.percentile(rise, 95)), 1e-3)
+    fall = -np.gradient(_sample_around(redness, contour, offsets, mouth), axis=1)
+    cost = -fall / max(float(np.percentile(fall, 95)), 1e-3)
     trust = 1.0 + 3.0 * np.abs(PLACES) ** 6
     cost += 2.0 * trust[:, np.newaxis] * (offsets / reach) ** 2
     path = _cheapest_path(cost, step_cost=0.08)
     return _smooth(contour + offsets[path], sigma=5.0)
+
+
+# Open mouths: the lower lip.
+
+_REGION_REACH_CM: Final = 0.40
+_REGION_STEPS: Final = 33
+_SURE_LIP: Final = 0.7
+# Differences of lightness, redness and yellowness at which a colour is as likely lip as not.
+_LIP_LIKE: Final = np.array([13.0, 7.0, 9.0])
+
+
+def _lower_border(lab: Lab, contour: Floats, outer: Floats, mouth: MouthFrame) -> Floats:
+    """Return the lower lip's upper edge near `contour`; `outer` is that lip's other contour.
+
+    Teeth, gaps and the dark below them have edges stronger than the lip's own. So the border is
+    where the colours part best into lip (like the middle of the lip) and not lip: a segmentation
+    into two regions at each place, joined by dynamic programming.
+    """
+    lab = np.asarray(cv2.GaussianBlur(lab, (0, 0), _blur_px(mouth)), np.float32)
+    reach = _REGION_REACH_CM * mouth.px_per_cm
+    offsets = np.linspace(-reach, reach, _REGION_STEPS)
+    colours = _sample_around(lab, contour, offsets, mouth)
+    lip = _sample_around(lab, contour + 0.55 * (outer - contour), np.zeros(1), mouth)
+    lip = np.asarray(np.median(lip[np.abs(PLACES) < _SURE_LIP], axis=(0, 1)))
+    strangeness = np.square((colours - lip) / _LIP_LIKE).sum(axis=-1)
+    lip_like = (1.0 - strangeness) / (1.0 + strangeness)
+    # What lies above the border should not be lip, what lies below should.
+    before = np.cumsum(lip_like, axis=1) - lip_like
+    cost = (2.0 * before - lip_like.sum(axis=1, keepdims=True)) / (_REGION_STEPS / 4)
+    cost -= 1.5 * np.gradient(lip_like, axis=1)
+    trust = 0.8 + 2.0 * np.abs(PLACES) ** 8
+    cost += trust[:, np.newaxis] * (offsets / reach) ** 2
+    # The border cannot leave its lip.
+    room = 0.6 * np.abs(outer - contour)[:, np.newaxis]
+    cost += 10.0 * np.maximum(offsets - room, 0.0) / mouth.px_per_cm
+    path = _cheapest_path(cost, step_cost=0.20)
+    return _smooth(contour + offsets[path], sigma=3.0)
+
+
+def _meeting_at_corners(upper: Floats, lower: Floats) -> tuple[Floats, Floats]:
+    """Bring two contours together at both corners, and never across each other."""
+    lower = np.maximum(lower, upper)
+    middle = (upper + lower) / 2
+    apart = np.minimum(1.0, (1.0 - np.abs(PLACES)) / 0.15)
+    return middle + (upper - middle) * apart, middle + (lower - middle) * apart
 
 
 # Both.
@@ -191,7 +293,7 @@ def _blur_px(mouth: MouthFrame) -> float:
 def _sample_around(
     plane: npt.NDArray[Any], line: Floats, offsets: Floats, mouth: MouthFrame
 ) -> Floats:
-    """Return a plane's values at each place of a line, moved down by each offset."""
+    """Return a picture's values at each place of a line, moved down by each offset (px)."""
     b = line[:, np.newaxis] + offsets
     at = mouth.to_px(np.broadcast_to(PLACES[:, np.newaxis], b.shape), b).astype(np.float32)
     return np.asarray(look_up(np.ascontiguousarray(plane), at), np.float64)

@@ -24,7 +24,8 @@ from sayso.engine.rig import Rig
 
 Frame = npt.NDArray[np.uint8]
 Row = npt.NDArray[np.float32]
-Plane = npt.NDArray[np.float32]
+Plane = npt.NDArray[np.floating]
+Box = tuple[slice, slice]
 
 # Lip edges are this soft, but at least as soft as a pixel.
 _SOFT_CM: Final = 0.035
@@ -33,8 +34,10 @@ _SOFT_PX: Final = 0.8
 _HARDLY: Final = 0.004
 # The corners of the opening fade over this.
 _CORNER_CM: Final = 0.15
-# In an "f" the upper teeth stand on this much of the lower lip.
-_BITE_CM: Final = 0.30
+# In an "f" the upper teeth stand on this much of the lower lip, amid the mouth.
+_BITE_CM: Final = 0.22
+_BITE_SOFT_CM: Final = 0.08
+_BITE_REACH: Final = 0.62
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,31 +52,33 @@ class _Parting:
     over_low: Plane
     a: Plane
 
+    def within(self, box: Box) -> _Parting:
+        """Return the same for some rows and columns."""
+        return _Parting(self.under_up[box], self.over_low[box], self.a[box])
+
 
 def draw_mouth(rig: Rig, row: Row, source: Frame, backward: Plane, frame: Frame) -> None:
     """Draw the mouth's box of `frame` from the picture `source` and both layers' `backward`."""
-    left, top, width, height = rig.mouth_box
-    maps = [layer_map(rig, backward[layer]) for layer in (UP, LOW)]
+    maps = [rig.fields.origins(backward[layer], rig.mouth_cells) for layer in (UP, LOW)]
     parting = _parting(rig, maps)
-    soft = 2.0 * max(_SOFT_CM, _SOFT_PX / rig.anatomy.mouth.px_per_cm)
+    soft = np.float32(2.0 * max(_SOFT_CM, _SOFT_PX / rig.anatomy.mouth.px_per_cm))
     cover_up = np.clip(0.5 - parting.under_up / soft, 0.0, 1.0)
     cover_low = np.clip(0.5 - parting.over_low / soft, 0.0, 1.0)
-    between = np.clip(
-        (1.0 - np.abs(parting.a)) * (rig.anatomy.mouth.half_width_cm / _CORNER_CM), 0, 1
-    )
-    inside = np.clip(1.0 - cover_up - cover_low, 0.0, 1.0) * between
+    corner = np.float32(rig.anatomy.mouth.half_width_cm / _CORNER_CM)
+    inside = np.clip((1.0 - np.abs(parting.a)) * corner, 0.0, 1.0)
+    inside *= np.clip(1.0 - cover_up - cover_low, 0.0, 1.0)
     bite = float(row[COLUMN["fv"]])
+    opening = _bounds(inside, parting, bite)
     painted = None
-    if inside.max() > _HARDLY or bite > _HARDLY:
-        painted, teeth = paint_interior(
-            rig.interior, _placement(rig, row), (left, top), (width, height)
-        )
+    if opening is not None:
+        part = parting.within(opening)
+        painted, teeth = _paint(rig, row, opening)
         if bite > _HARDLY:
             # The teeth stand in front of the lip.
-            on_lip = np.clip((_BITE_CM + parting.over_low) / 0.08, 0.0, 1.0)
-            bitten = cover_low * teeth * on_lip * (1.0 - cover_up) * between * bite
-            cover_low -= bitten
-            inside += bitten
+            bitten = _bitten(part, teeth, cover_low[opening], cover_up[opening]) * np.float32(bite)
+            cover_low[opening] -= bitten
+            inside[opening] += bitten
+        painted *= (inside[opening] * _occlusion(part, bite))[..., np.newaxis]
     # Beyond the corners both layers are the same picture and share what is left.
     share = (1.0 - inside) / np.maximum(cover_up + cover_low, 1e-6)
     cover_up *= share
@@ -81,29 +86,40 @@ def draw_mouth(rig: Rig, row: Row, source: Frame, backward: Plane, frame: Frame)
     _shade_rims(rig, parting, cover_up, cover_low)
     mixed = look_up_sharply(source, maps[UP]) * cover_up[..., np.newaxis]
     mixed += look_up_sharply(source, maps[LOW]) * cover_low[..., np.newaxis]
-    if painted is not None:
-        mixed += painted * (inside * _occlusion(parting))[..., np.newaxis]
-    box = frame[top : top + height, left : left + width]
-    box[:] = cv2.convertScaleAbs(mixed)
+    if opening is not None:
+        mixed[opening] += painted
+    frame[rig.fields.slices(rig.mouth_cells)] = cv2.convertScaleAbs(mixed)
 
 
-def layer_map(rig: Rig, layer: Plane) -> Plane:
-    """Return where each pixel of the mouth's box comes from in one layer, float32[h, w, 2]."""
-    left, top, width, height = rig.mouth_box
-    fields = rig.fields
-    cell = fields.cell_px
-    x, y = left - fields.left, top - fields.top
-    # One more cell on each side, so that the enlargement knows its neighbours.
-    column, line = max(x // cell - 1, 0), max(y // cell - 1, 0)
-    part = layer[line : -(-(y + height) // cell) + 1, column : -(-(x + width) // cell) + 1]
-    come = fields.enlarge(part)
-    inner_x, inner_y = x - column * cell, y - line * cell
-    come = come[inner_y : inner_y + height, inner_x : inner_x + width]
-    return rig.pixels[y : y + height, x : x + width] - come
+def _bounds(inside: Plane, parting: _Parting, bite: float) -> Box | None:
+    """Return the rows and columns that show the inside; None if the lips are shut."""
+    shown = inside > _HARDLY
+    if bite > _HARDLY:
+        shown |= (np.abs(parting.over_low) < _BITE_CM + _BITE_SOFT_CM) & (np.abs(parting.a) < 1.0)
+    rows, columns = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
+    if not len(rows):
+        return None
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def _paint(rig: Rig, row: Row, opening: Box) -> tuple[Plane, Plane]:
+    """Paint the inside for a part of the mouth's box."""
+    rows, columns = rig.fields.slices(rig.mouth_cells)
+    corner = (columns.start + opening[1].start, rows.start + opening[0].start)
+    size = (opening[1].stop - opening[1].start, opening[0].stop - opening[0].start)
+    return paint_interior(rig.interior, _placement(rig, row), corner, size)
+
+
+def _bitten(parting: _Parting, teeth: Plane, cover_low: Plane, cover_up: Plane) -> Plane:
+    """Return the share of the lower lip that the upper teeth stand on in an "f"."""
+    on_lip = np.clip((_BITE_CM + parting.over_low) / _BITE_SOFT_CM, 0.0, 1.0)
+    on_lip *= np.exp(-((parting.a / _BITE_REACH) ** 4))
+    return np.asarray(on_lip * cover_low * teeth * (1.0 - cover_up))
 
 
 def _parting(rig: Rig, maps: list[Plane]) -> _Parting:
-    corner = np.array(rig.mouth_box[:2], np.float32)
+    rows, columns = rig.fields.slices(rig.mouth_cells)
+    corner = np.array([columns.start, rows.start], np.float32)
     mouth = rig.anatomy.mouth
     per_px = np.float32(1.0 / mouth.px_per_cm)
     along = (mouth.along / mouth.half_width_px).astype(np.float32)
@@ -124,12 +140,18 @@ def _shade_rims(rig: Rig, parting: _Parting, cover_up: Plane, cover_low: Plane) 
     cover_low *= 1.0 - 0.22 * apart * np.exp(-np.square(np.minimum(parting.over_low, 0.0) / 0.09))
 
 
-def _occlusion(parting: _Parting) -> Plane:
-    """Return the share of light that reaches the inside: little under the lips and in corners."""
-    under_up = 1.0 - 0.50 * np.exp(np.maximum(parting.under_up, 0.0) / -0.10)
-    over_low = 1.0 - 0.30 * np.exp(np.maximum(parting.over_low, 0.0) / -0.08)
+def _occlusion(parting: _Parting, bite: float) -> Plane:
+    """Return the share of light that reaches the inside: little under the lips and in corners.
+
+    Teeth that bite the lip stand in the open.
+    """
+    under_up = 1.0 - 0.55 * np.exp(np.maximum(parting.under_up, 0.0) / -0.13)
+    over_low = 1.0 - 0.30 * (1.0 - bite) * np.exp(np.maximum(parting.over_low, 0.0) / -0.08)
     corners = 1.0 - 0.70 * np.minimum(np.abs(parting.a), 1.0) ** 3
-    return np.asarray(under_up * over_low * corners, np.float32)
+    # Through a slit less light comes in.
+    gap = (parting.under_up + parting.over_low) / 0.6
+    wide = 0.70 + 0.30 * np.clip(gap + bite, 0.0, 1.0)
+    return np.asarray(under_up * over_low * corners * wide, np.float32)
 
 
 def _placement(rig: Rig, row: Row) -> Placement:

@@ -38,10 +38,9 @@ def render_frame(rig: Rig, row: Row) -> Frame:
     source = rig.picture.copy()
     close_lids(source, rig.lids, float(row[COLUMN["blink"]]))
     frame = source.copy()
-    height, width = rig.pixels.shape[:2]
-    come = fields.enlarge(np.where(rig.is_low, backward[LOW], backward[UP]))[:height, :width]
-    moving = frame[fields.top : fields.top + height, fields.left : fields.left + width]
-    moving[:] = look_up_sharply(source, rig.pixels - come)
+    base = np.where(rig.is_low, backward[LOW], backward[UP])
+    for band in fields.moving:
+        frame[fields.slices(band)] = look_up_sharply(source, fields.origins(base, band))
     draw_mouth(rig, row, source, backward, frame)
     return frame
 

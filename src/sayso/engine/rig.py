@@ -9,7 +9,8 @@ and its eyelids are closed (`lids`). A rig is never written to again, so threads
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
+from dataclasses import fields as dataclass_fields
 from typing import Final, Literal
 
 import cv2
@@ -17,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sayso.engine.face import Mesh
-from sayso.engine.fields import JAW_CM, UP, Anatomy, Fields, build_fields
+from sayso.engine.fields import JAW_CM, UP, Anatomy, CellBox, Fields, build_fields
 from sayso.engine.interior import Interior, build_interior
 from sayso.engine.lids import Lid, build_lids
-from sayso.engine.lipline import find_lip_line, mouth_frame
+from sayso.engine.lipline import find_lip_line, mouth_frame, settle_lips
 from sayso.engine.params import COLUMN, COLUMNS, SKULL
 from sayso.engine.tone import read_tone
 
@@ -44,18 +45,22 @@ _TURNED_RAD: Final = (np.radians(15.0), np.radians(35.0))
 class Rig:
     """What `render_frame` draws from.
 
-    `picture` is the working picture, BGR uint8[height, width, 3] of even size. `lip_depths`
-    float32[2, h, w] covers `mouth_box` (left, top, width, height in px): how far a pixel lies below
-    the upper lip's edge and below the lower lip's edge, px.
+    `picture` is the working picture, BGR uint8[height, width, 3] of even size; `points`
+    float64[468, 3] is the mesh in it. `mouth_cells` are the cells in which the two layers part, and
+    `lip_depths` float32[2, h, w] says for their pixels how many px each lies below the upper lip's
+    and below the lower lip's edge; elsewhere the lower layer fills the cells of `is_low`,
+    bool[rows, columns, 1].
+    `skull` float32[len(COLUMNS), 2] is the px by which each column moves the skull
+    behind the mouth.
     """
 
     picture: Bgr
+    points: Floats
     anatomy: Anatomy
     fields: Fields
-    pixels: npt.NDArray[np.float32]
     is_low: npt.NDArray[np.bool_]
     skull: npt.NDArray[np.float32]
-    mouth_box: tuple[int, int, int, int]
+    mouth_cells: CellBox
     lip_depths: npt.NDArray[np.float32]
     interior: Interior
     lids: tuple[Lid, ...]
@@ -85,19 +90,21 @@ def build_rig(rgb: Rgb, mesh: Mesh, *, long_side_px: int = 720, crop: Crop = "pi
     picture, points, px_per_cm = _working_picture(rgb, mesh, long_side_px, crop)
     anatomy = _anatomy(picture, points, px_per_cm, mesh)
     fields = build_fields(picture.shape[0], picture.shape[1], anatomy)
-    mouth_box = _mouth_box(anatomy, fields, picture)
-    return Rig(
+    mouth_cells = _mouth_cells(anatomy, fields)
+    rig = Rig(
         picture=picture,
+        points=points,
         anatomy=anatomy,
         fields=fields,
-        pixels=_pixel_grid(fields, picture),
         is_low=_is_low(anatomy, fields),
         skull=_skull(anatomy, fields),
-        mouth_box=mouth_box,
-        lip_depths=_lip_depths(anatomy, mouth_box),
+        mouth_cells=mouth_cells,
+        lip_depths=_lip_depths(anatomy, fields, mouth_cells),
         interior=build_interior(picture, anatomy, read_tone(picture, points)),
         lids=build_lids(picture, points),
     )
+    _freeze(rig)
+    return rig
 
 
 # The working picture.
@@ -139,6 +146,7 @@ def _face_square(rgb: Rgb, mesh: Mesh) -> tuple[int, int, int, int]:
 
 
 def _anatomy(picture: Bgr, points: Floats, px_per_cm: float, mesh: Mesh) -> Anatomy:
+    points = settle_lips(picture, points, px_per_cm)
     mouth = mouth_frame(points, px_per_cm)
     lips = find_lip_line(picture, points, mouth)
     middle_a = float(mouth.of_px(points[[13, 14], :2].mean(axis=0))[0])
@@ -163,27 +171,16 @@ def _anatomy(picture: Bgr, points: Floats, px_per_cm: float, mesh: Mesh) -> Anat
 # What the renderer looks up.
 
 
-def _pixel_grid(fields: Fields, picture: Bgr) -> npt.NDArray[np.float32]:
-    """Return each moving pixel's own place, float32[h, w, 2]."""
-    right = min(fields.left + fields.columns * fields.cell_px, picture.shape[1])
-    bottom = min(fields.top + fields.rows * fields.cell_px, picture.shape[0])
-    x, y = np.meshgrid(
-        np.arange(fields.left, right, dtype=np.float32),
-        np.arange(fields.top, bottom, dtype=np.float32),
-    )
-    return np.stack([x, y], axis=-1)
-
-
 def _is_low(anatomy: Anatomy, fields: Fields) -> npt.NDArray[np.bool_]:
-    """Return the cells that the lower layer fills outside the mouth box, bool[rows, columns, 1]."""
-    at = (fields.nodes.astype(np.float64) + 0.5) * fields.cell_px - 0.5 + (fields.left, fields.top)
+    """Return the cells that the lower layer fills outside the mouth's, bool[rows, columns, 1]."""
+    cell = fields.cell_px
+    at = fields.places[::cell, ::cell].astype(np.float64) + 0.5 * (cell - 1)
     a, b = anatomy.mouth.of_px(at)
     below = (b - anatomy.lips.at(a, anatomy.lips.seam)) / anatomy.mouth.px_per_cm
     return np.asarray(below > 0.5 * JAW_CM)[..., np.newaxis]
 
 
 def _skull(anatomy: Anatomy, fields: Fields) -> npt.NDArray[np.float32]:
-    """Return how far each column moves the skull at the mouth, float32[len(COLUMNS), 2] px."""
     cell = (anatomy.mouth.origin - (fields.left, fields.top) + 0.5) / fields.cell_px - 0.5
     column, line = (int(place) for place in np.round(cell))
     basis = fields.basis.reshape(-1, 2, fields.rows, fields.columns, 2)
@@ -193,38 +190,45 @@ def _skull(anatomy: Anatomy, fields: Fields) -> npt.NDArray[np.float32]:
     return skull
 
 
-def _mouth_box(anatomy: Anatomy, fields: Fields, picture: Bgr) -> tuple[int, int, int, int]:
-    """Return the box in which the layers part, whole cells: (left, top, width, height) px.
-
-    It reaches as far as the lips do at their widest while the head turns as far as it may.
-    """
-    mouth = anatomy.mouth
-    seam = anatomy.lips.seam
-    reach_x = 1.2 * mouth.half_width_px + 0.7 * mouth.px_per_cm
-    low_b = float(seam.min()) - 1.1 * mouth.px_per_cm
-    high_b = float(seam.max()) + 2.3 * mouth.px_per_cm
-    corners = np.array(
-        [
-            mouth.to_px(np.array(sign * reach_x / mouth.half_width_px), np.array(b))
-            for sign in (-1.0, 1.0)
-            for b in (low_b, high_b)
-        ]
-    )
-    start = np.array([fields.left, fields.top])
-    low = np.maximum(np.floor((corners.min(axis=0) - start) / fields.cell_px), 0).astype(int)
-    high = np.ceil((corners.max(axis=0) - start) / fields.cell_px).astype(int)
-    low_px = start + low * fields.cell_px
-    high_px = np.minimum(start + high * fields.cell_px, picture.shape[1::-1])
-    width, height = high_px - low_px
-    return int(low_px[0]), int(low_px[1]), int(width), int(height)
+# How far the mouth's box reaches beyond the corners, above and below the lips, cm: as far as the
+# lips go at their widest while the head turns as far as it may.
+_BESIDE_CM: Final = 0.7
+_ABOVE_CM: Final = 1.1
+_BELOW_CM: Final = 2.3
 
 
-def _lip_depths(anatomy: Anatomy, box: tuple[int, int, int, int]) -> npt.NDArray[np.float32]:
-    left, top, width, height = box
-    at = np.stack(
-        np.meshgrid(np.arange(left, left + width), np.arange(top, top + height)), axis=-1
-    ).astype(np.float64)
-    a, b = anatomy.mouth.of_px(at)
+def _mouth_cells(anatomy: Anatomy, fields: Fields) -> CellBox:
+    mouth, seam = anatomy.mouth, anatomy.lips.seam
+    reach = 1.2 + _BESIDE_CM / mouth.half_width_cm
+    a = np.array([-reach, reach, -reach, reach])
+    low_b = float(seam.min()) - _ABOVE_CM * mouth.px_per_cm
+    high_b = float(seam.max()) + _BELOW_CM * mouth.px_per_cm
+    corners = mouth.to_px(a, np.array([low_b, low_b, high_b, high_b]))
+    cells = (corners - (fields.left, fields.top)) / fields.cell_px
+    low = np.maximum(np.floor(cells.min(axis=0)), 0).astype(int)
+    high = np.minimum(np.ceil(cells.max(axis=0)), (fields.columns, fields.rows)).astype(int)
+    return CellBox(int(low[0]), int(low[1]), int(high[0]), int(high[1]))
+
+
+def _lip_depths(anatomy: Anatomy, fields: Fields, cells: CellBox) -> npt.NDArray[np.float32]:
+    rows, columns = fields.slices(cells)
+    at = fields.places[
+        rows.start - fields.top : rows.stop - fields.top,
+        columns.start - fields.left : columns.stop - fields.left,
+    ]
+    a, b = anatomy.mouth.of_px(at.astype(np.float64))
     lips = anatomy.lips
     depths = np.stack([b - lips.at(a, lips.upper), b - lips.at(a, lips.lower)])
     return depths.astype(np.float32)
+
+
+def _freeze(part: object) -> None:
+    """Make every array of a rig, however deep, read-only."""
+    if isinstance(part, np.ndarray):
+        part.setflags(write=False)
+    elif isinstance(part, tuple):
+        for member in part:
+            _freeze(member)
+    elif is_dataclass(part):
+        for field in dataclass_fields(part):
+            _freeze(getattr(part, field.name))

@@ -11,7 +11,7 @@ where colour follows from lightness alone (black-and-white, sepia, a yellowed va
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -53,15 +53,14 @@ class Tone:
         """Return colours (BGR 0..255 under white light, float64[..., 3]) in the picture's tone."""
         lit = np.clip(colours * self.gain * self.cast, 0.0, 255.0)
         luma = lit @ _LUMA
-        channels = [np.interp(luma, np.arange(256), self.ramp[:, c]) for c in range(3)]
-        mixed = self.colourful * lit + (1.0 - self.colourful) * np.stack(channels, axis=-1)
+        toned = _interpolated(luma, np.arange(256.0), self.ramp)
+        mixed = self.colourful * lit + (1.0 - self.colourful) * toned
         return np.asarray(self.black + mixed * (1.0 - self.black / 255.0))
 
 
 def read_tone(bgr: Bgr, points: Floats) -> Tone:
     """Read the tone of a picture, BGR uint8[h, w, 3], around the face with the given points."""
-    face = _within_box(bgr, points)
-    ramp, spread = _lightness_ramp(face)
+    ramp, spread = _lightness_ramp(bgr, _within_box(bgr, points))
     skin = _median_colour(bgr, points)
     return Tone(
         gain=_gain(bgr, points),
@@ -112,25 +111,32 @@ def _cast(skin: Floats) -> Floats:
     return np.asarray(ratio / float(ratio @ _LUMA))
 
 
-def _lightness_ramp(face: Bgr) -> tuple[Floats, float]:
-    """Return the face's usual colour for each lightness, and how far its colours stray from it."""
-    lab = cv2.cvtColor(face.astype(np.float32) / 255.0, cv2.COLOR_BGR2LAB).reshape(-1, 3)
+def _lightness_ramp(bgr: Bgr, face: Bgr) -> tuple[Floats, float]:
+    """Return the picture's usual colour for each lightness, and how far the face strays from it."""
+    all_over = _lab_of(cv2.resize(bgr, (160, 160), interpolation=cv2.INTER_AREA))
     edges = np.linspace(0.0, 100.0, 17)
-    bins = np.clip(np.digitize(lab[:, 0], edges) - 1, 0, 15)
+    bins = np.clip(np.digitize(all_over[:, 0], edges) - 1, 0, 15)
     filled = [index for index in range(16) if np.count_nonzero(bins == index) >= _ENOUGH]
-    if not filled:
-        filled = [int(np.bincount(bins).argmax())]
-    middles = np.array([(edges[i] + edges[i + 1]) / 2 for i in filled])
-    usual = np.array([np.median(lab[bins == i, 1:], axis=0) for i in filled])
-    fitted = np.stack([np.interp(lab[:, 0], middles, usual[:, c]) for c in range(2)], axis=-1)
-    spread = float(np.percentile(np.linalg.norm(lab[:, 1:] - fitted, axis=1), 75))
-    gray = cv2.cvtColor(
-        np.repeat(np.arange(256, dtype=np.float32), 3).reshape(1, 256, 3) / 255.0, cv2.COLOR_BGR2LAB
-    )[0]
-    for channel in range(2):
-        gray[:, 1 + channel] = np.interp(gray[:, 0], middles, usual[:, channel])
-    ramp = cv2.cvtColor(gray[np.newaxis], cv2.COLOR_LAB2BGR)[0] * 255.0
-    return np.asarray(ramp, np.float64), spread
+    middles = np.array([0.0, *((edges[i] + edges[i + 1]) / 2 for i in filled), 100.0])
+    usual = np.zeros((len(middles), 2))
+    # Black and white have no hue.
+    usual[1:-1] = [np.median(all_over[bins == i, 1:], axis=0) for i in filled]
+    lab = _lab_of(face)
+    strays = lab[:, 1:] - _interpolated(lab[:, 0], middles, usual)
+    gray = _lab_of(np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(1, 256, 3))
+    gray[:, 1:] = _interpolated(gray[:, 0], middles, usual)
+    ramp = cv2.cvtColor(gray[np.newaxis].astype(np.float32), cv2.COLOR_LAB2BGR)[0] * 255.0
+    return np.asarray(ramp, np.float64), float(np.percentile(np.linalg.norm(strays, axis=1), 75))
+
+
+def _lab_of(bgr: npt.NDArray[Any]) -> Floats:
+    """Return CIELAB values, float64[n, 3], of a picture's pixels."""
+    lab = cv2.cvtColor(bgr.astype(np.float32) / 255.0, cv2.COLOR_BGR2LAB)
+    return np.asarray(lab, np.float64).reshape(-1, 3)
+
+
+def _interpolated(at: Floats, places: Floats, values: Floats) -> Floats:
+    return np.stack([np.interp(at, places, values[:, c]) for c in range(values.shape[1])], axis=-1)
 
 
 def _black(bgr: Bgr) -> Floats:
