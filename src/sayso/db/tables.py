@@ -313,6 +313,7 @@ predictions: Final = _table(
     ),
     _check("attempt_from_one", "attempt >= 1"),
     _check("cost_not_negative", "cost_micros >= 0"),
+    Index("ix_predictions_open", "provider_id", **_where("finished_at IS NULL")),
 )
 
 renders: Final = _table(

@@ -356,6 +356,14 @@ def _create_attempts() -> None:
         sa.UniqueConstraint("provider", "provider_id", name="uq_predictions_provider_provider_id"),
         sqlite_strict=True,
     )
+    op.create_index(
+        "ix_predictions_open",
+        "predictions",
+        ["provider_id"],
+        unique=False,
+        sqlite_where=sa.text("finished_at IS NULL"),
+        postgresql_where=sa.text("finished_at IS NULL"),
+    )
     op.create_table(
         "renders",
         sa.Column("id", TEXT, nullable=False),

@@ -1,0 +1,347 @@
+"""Claims in SQL: the reconciler takes what is due, and hands it back.
+
+    look_around       how much is due for whom, and when the next one is
+    claim             take rows whose time has come and whose lease is over
+    intend            created -> submitting: the attempt and its nonce, before any call
+    inputs_of         what a create call needs
+    release, extend   hand rows back unchanged; keep those that are still being worked on
+
+A claim sets `due_at` to the end of its lease, so whoever makes the row due meanwhile leaves a
+trace: `due_at` differs from `lease_until`, and is kept. Every later write carries the claim's
+token. What became of a row is written by `steps.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Text,
+    bindparam,
+    case,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from sayso.clock import Instant
+from sayso.db.tables import artifacts, generations, predictions
+from sayso.db.tx import Tx
+from sayso.generations.rules import AttemptRecord, Job, State
+from sayso.ids import GenerationId, Nonce
+from sayso.providers.base import LipSyncInputs, StoredInput
+
+MOST_CLAIMED: Final = 500
+
+g = generations.c
+p = predictions.c
+
+_JOB_COLUMNS: Final = (
+    g.id,
+    g.account_id,
+    g.model,
+    g.provider,
+    g.state,
+    g.public_status,
+    g.percent,
+    g.basis,
+    g.stage,
+    g.attempts,
+    g.seconds,
+    g.price_micros,
+    g.created_at,
+    g.started_at,
+    g.deadline_at,
+    g.cancel_requested_at,
+    g.cancel_after_s,
+)
+_ATTEMPT_COLUMNS: Final = (
+    p.attempt,
+    p.nonce,
+    p.provider_id,
+    p.state,
+    p.output,
+    p.submitted_at,
+    p.missed_at,
+    p.finished_at,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Rows of one provider in one state that wait to be claimed."""
+
+    provider: str
+    state: State
+    count: int
+    since: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a look around sees; `next_at` is the next due time to come."""
+
+    due: tuple[Due, ...]
+    next_at: Instant | None
+
+
+def look_around(tx: Tx, *, now: Instant) -> Sight:
+    """Return what is due, and when the next row will be."""
+    due = tx.execute(_DUE, {"now": now}).all()
+    next_at = tx.execute(_NEXT, {"now": now}).scalar_one_or_none()
+    return Sight(tuple(Due(name, State(state), n, at) for name, state, n, at in due), next_at)
+
+
+_DUE: Final = (
+    select(g.provider, g.state, func.count(), func.min(g.due_at))
+    .where(g.due_at <= bindparam("now"), g.lease_until <= bindparam("now"))
+    .group_by(g.provider, g.state)
+)
+_NEXT: Final = select(g.due_at).where(g.due_at > bindparam("now")).order_by(g.due_at).limit(1)
+
+
+def in_flight(tx: Tx) -> dict[str, int]:
+    """Return how many generations each provider works on."""
+    counted = tx.execute(
+        select(g.provider, func.count())
+        .where(g.due_at.is_not(None), g.state == "running")
+        .group_by(g.provider)
+    )
+    return {str(row[0]): int(row[1]) for row in counted}
+
+
+def claim(
+    tx: Tx,
+    *,
+    provider: str,
+    state: State,
+    limit: int,
+    token: str,
+    now: Instant,
+    lease_until: Instant,
+) -> list[Job]:
+    """Take up to `limit` due rows of a provider in one state, those due longest first."""
+    jobs = tx.execute(
+        _CLAIM,
+        {
+            "of_provider": provider,
+            "in_state": state,
+            "now": now,
+            "most": min(limit, MOST_CLAIMED),
+            "lease": lease_until,
+            "token": token,
+        },
+    ).all()
+    if not jobs:
+        return []
+    tried = (
+        {}
+        if state is State.CREATED and not any(job.attempts for job in jobs)
+        else (_attempts(tx, [job.id for job in jobs]))
+    )
+    return [_to_job(job, tried.get(job.id, ())) for job in jobs]
+
+
+_TAKEN: Final = (
+    select(g.id)
+    .where(
+        g.due_at <= bindparam("now"),
+        g.lease_until <= bindparam("now"),
+        g.provider == bindparam("of_provider"),
+        g.state == bindparam("in_state"),
+    )
+    .order_by(g.due_at)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
+    .cte("taken")
+)
+_CLAIM: Final = (
+    update(generations)
+    .where(g.id.in_(select(_TAKEN.c.id)))
+    .values(
+        due_at=bindparam("lease"), lease_until=bindparam("lease"), claim_token=bindparam("token")
+    )
+    .returning(*_JOB_COLUMNS)
+)
+
+
+def intend(tx: Tx, jobs: Sequence[Job], nonces: Sequence[Nonce], *, now: Instant) -> list[Job]:
+    """Write down the attempts that are about to be sent, one nonce for each job.
+
+    An attempt that was refused is sent again as it is. Returns the jobs as they stand now.
+    """
+    if not jobs:
+        return []
+    intended: list[Job] = []
+    fresh: list[dict[str, object]] = []
+    for job, nonce in zip(jobs, nonces, strict=True):
+        if job.tried and job.attempt.state == "refused":
+            record = replace(job.attempt, state="submitting", submitted_at=now)
+            tried = (*job.tried[:-1], record)
+        else:
+            record = AttemptRecord(
+                number=job.attempts + 1,
+                nonce=nonce,
+                provider_id=None,
+                state="submitting",
+                output=None,
+                submitted_at=now,
+                missed_at=None,
+                finished_at=None,
+            )
+            tried = (*job.tried, record)
+            fresh.append(_attempt_row(job, record, now))
+        intended.append(replace(job, state=State.SUBMITTING, attempts=record.number, tried=tried))
+    if fresh:
+        tx.execute(insert(predictions), fresh)
+    again = [job for job in intended if job.attempt.nonce not in {r["nonce"] for r in fresh}]
+    for job in again:
+        tx.execute(
+            update(predictions)
+            .where(p.nonce == job.attempt.nonce)
+            .values(state="submitting", submitted_at=now)
+        )
+    tx.execute(
+        update(generations)
+        .where(g.id == bindparam("of_id"))
+        .values(state="submitting", attempts=bindparam("number")),
+        [{"of_id": job.id, "number": job.attempts} for job in intended],
+    )
+    return intended
+
+
+def _attempt_row(job: Job, record: AttemptRecord, now: Instant) -> dict[str, object]:
+    return {
+        "generation_id": job.id,
+        "attempt": record.number,
+        "nonce": record.nonce,
+        "provider": job.provider,
+        "state": record.state,
+        "created_at": now,
+        "submitted_at": now,
+    }
+
+
+def inputs_of(tx: Tx, ids: Sequence[GenerationId]) -> dict[GenerationId, LipSyncInputs]:
+    """Return what the create calls of these generations need."""
+    portrait, speech = artifacts.alias("portrait"), artifacts.alias("speech")
+    rows = tx.execute(
+        select(
+            g.id,
+            g.prompt,
+            g.options,
+            *(portrait.c[name] for name in _STORED),
+            *(speech.c[name] for name in _STORED),
+            speech.c.facts,
+        )
+        .select_from(
+            generations.join(portrait, portrait.c.id == g.portrait_id).join(
+                speech, speech.c.id == g.speech_id
+            )
+        )
+        .where(among(tx, g.id, ids))
+    )
+    return {
+        GenerationId(row[0]): LipSyncInputs(
+            prompt=row[1],
+            options=row[2],
+            portrait=StoredInput(**dict(zip(_STORED_AS, row[3:8], strict=True))),
+            speech=StoredInput(**dict(zip(_STORED_AS, row[8:13], strict=True))),
+            speech_s=float(row[13]["duration_s"]),
+        )
+        for row in rows
+    }
+
+
+_STORED: Final = ("id", "storage_key", "content_type", "size_bytes", "sha256")
+_STORED_AS: Final = ("id", "key", "content_type", "size_bytes", "sha256")
+
+
+def release(tx: Tx, jobs: Iterable[tuple[GenerationId, Instant]], *, token: str) -> None:
+    """Hand rows back to which nothing happened, each to be looked at at its time."""
+    by_time: dict[Instant, list[GenerationId]] = {}
+    for generation_id, due_at in jobs:
+        by_time.setdefault(due_at, []).append(generation_id)
+    for due_at, ids in by_time.items():
+        tx.execute(
+            update(generations)
+            .where(among(tx, g.id, ids), g.claim_token == token)
+            .values(lease_until=0, claim_token=None, due_at=_kept_or(literal(due_at)))
+        )
+
+
+def extend(
+    tx: Tx, *, tokens: Sequence[str], ids: Sequence[GenerationId], lease_until: Instant
+) -> None:
+    """Keep rows that are still being worked on; whoever made one due meanwhile is heard."""
+    tx.execute(
+        update(generations)
+        .where(among(tx, g.id, ids), g.claim_token.in_(tokens))
+        .values(lease_until=lease_until, due_at=_kept_or(literal(lease_until)))
+    )
+
+
+def _kept_or(due_at: ColumnElement[int]) -> ColumnElement[int]:
+    """Return `due_at`, unless somebody has made the row due since it was claimed."""
+    return case((g.due_at == g.lease_until, due_at), else_=g.due_at)
+
+
+def _attempts(tx: Tx, ids: Sequence[GenerationId]) -> dict[GenerationId, tuple[AttemptRecord, ...]]:
+    rows = tx.execute(
+        select(p.generation_id, *_ATTEMPT_COLUMNS)
+        .where(among(tx, p.generation_id, ids))
+        .order_by(p.generation_id, p.attempt)
+    )
+    tried: dict[GenerationId, tuple[AttemptRecord, ...]] = {}
+    for generation_id, number, nonce, provider_id, state, output, submitted, missed, ended in rows:
+        record = AttemptRecord(
+            number=number,
+            nonce=nonce,
+            provider_id=provider_id,
+            state=state,
+            output=output,
+            submitted_at=submitted,
+            missed_at=missed,
+            finished_at=ended,
+        )
+        tried[generation_id] = (*tried.get(generation_id, ()), record)
+    return tried
+
+
+def _to_job(row: Sequence[Any], tried: tuple[AttemptRecord, ...]) -> Job:
+    return Job(
+        id=row[0],
+        account_id=row[1],
+        model=row[2],
+        provider=row[3],
+        state=State(row[4]),
+        public_status=row[5],
+        percent=row[6],
+        basis=row[7],
+        stage=row[8],
+        attempts=row[9],
+        seconds=row[10],
+        price_micros=row[11],
+        created_at=row[12],
+        started_at=row[13],
+        deadline_at=row[14],
+        cancel_requested_at=row[15],
+        cancel_after_s=row[16],
+        tried=tried,
+    )
+
+
+def among(tx: Tx, column: Column[Any], ids: Sequence[str]) -> ColumnElement[bool]:
+    """Return `column IN ids` with one parameter: the statement is the same for any count."""
+    if tx.dialect.name == "postgresql":
+        return column == func.any(literal(list(ids), ARRAY(Text)))
+    listed = func.json_each(literal(json.dumps(list(ids)), Text)).table_valued("value")
+    return column.in_(select(listed.c.value))
