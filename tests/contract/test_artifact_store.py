@@ -195,7 +195,7 @@ async def test_a_half_written_file_is_written_anew(store: ArtifactStore, sample:
 async def test_a_sweep_leaves_whole_files_alone(store: ArtifactStore, sample: Sample) -> None:
     await store.put_file(sample.key, sample.path)
 
-    assert await store.sweep(older_than_s=0) == 0
+    assert await store.sweep(before_s=time.time()) == 0
     assert await bytes_of(store.stream(sample.key)) == sample.content
 
 
@@ -234,8 +234,8 @@ async def test_a_sweep_removes_what_an_interrupted_put_left(tmp_path: Path, samp
     left.write_bytes(b"half")
     os.utime(left, (time.time() - 100, time.time() - 100))
 
-    assert await store.sweep(older_than_s=200) == 0
-    assert await store.sweep(older_than_s=50) == 1
+    assert await store.sweep(before_s=time.time() - 200) == 0
+    assert await store.sweep(before_s=time.time() - 50) == 1
     assert not left.exists()
 
 

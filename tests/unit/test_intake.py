@@ -63,7 +63,7 @@ async def test_a_sweep_removes_only_what_is_old_and_ours(tmp_path: Path) -> None
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (time.time() - age_s, time.time() - age_s))
 
-    assert intake.sweep(older_than_s=50) == 1
+    assert intake.sweep(before_s=time.time() - 50) == 1
     assert names_in(tmp_path) == ["arriving-new", "other"]
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -136,14 +135,15 @@ class ArtifactStore:
         with _store_errors():
             return await obstore.sign_async(self._store, "GET", key, timedelta(seconds=lifetime_s))
 
-    async def sweep(self, *, older_than_s: float) -> int:
-        """Remove what interrupted puts left in the folder; return how many files.
+    async def sweep(self, *, before_s: float) -> int:
+        """Remove what puts left that broke off before a time; return how many files.
 
-        In a bucket a lifecycle rule for unfinished uploads does that.
+        `before_s` counts seconds since 1970; a put under way is younger. In a bucket, a lifecycle
+        rule for unfinished uploads does that.
         """
         if self._folder is None:
             return 0
-        return await asyncio.to_thread(_sweep, self._folder, older_than_s)
+        return await asyncio.to_thread(_sweep, self._folder, before_s)
 
     async def _size_of(self, key: ArtifactKey) -> int | None:
         try:
@@ -230,11 +230,10 @@ def _store_errors() -> Iterator[None]:
         raise StoreUnavailable("The file store cannot be used just now.") from error
 
 
-def _sweep(folder: Path, older_than_s: float) -> int:
-    oldest_s = time.time() - older_than_s
+def _sweep(folder: Path, before_s: float) -> int:
     removed = 0
     for path in folder.glob("*/*/*#*"):
-        if _UNFINISHED.fullmatch(path.name) and path.stat().st_mtime < oldest_s:
+        if _UNFINISHED.fullmatch(path.name) and path.stat().st_mtime < before_s:
             path.unlink(missing_ok=True)
             removed += 1
     return removed

@@ -15,7 +15,6 @@ import hashlib
 import io
 import os
 import tempfile
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -102,10 +101,9 @@ class Intake:
         descriptor, name = tempfile.mkstemp(prefix=_PREFIX, dir=self._folder)
         return Path(name), os.fdopen(descriptor, "wb", buffering=0)
 
-    def sweep(self, *, older_than_s: float) -> int:
-        """Remove files that nobody has written to for so long; return how many."""
-        oldest_s = time.time() - older_than_s
-        left = [p for p in self._folder.glob(f"{_PREFIX}*") if p.stat().st_mtime < oldest_s]
+    def sweep(self, *, before_s: float) -> int:
+        """Remove files last written to before a time, in seconds since 1970; return how many."""
+        left = [p for p in self._folder.glob(f"{_PREFIX}*") if p.stat().st_mtime < before_s]
         for path in left:
             _remove(path)
         return len(left)
