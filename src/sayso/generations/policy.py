@@ -31,3 +31,7 @@ class Policy:
     """Time after which a create whose answer was lost is searched for, and searched again."""
     lost_creates: int = 3
     """Creates of one generation that may vanish before it fails."""
+    keep_retry_s: float = 2
+    """Shortest wait before a finished video is fetched or stored again."""
+    keep_max_s: float = 7_200
+    """Time after a provider's success in which its video must be stored: providers forget."""

@@ -6,6 +6,7 @@
     after_search()          a search for a lost prediction -> Bind | Search | Recreate | End
     after_submit_error()    a create call that failed      -> Refused | Unclear | End
     before_submit()         what ends a generation before anything is sent
+    after_keep_error()      a video that could not be stored -> Later | End
 
 Poll, callback, cancel, deadline and restart all end in these functions; nothing else decides. They
 take the time as an argument and touch nothing.
@@ -19,7 +20,16 @@ from enum import StrEnum
 from typing import Final, Literal
 
 from sayso.clock import SECOND, Instant, after
-from sayso.errors import ProviderError, ProviderRejected, ProviderUnavailable
+from sayso.errors import (
+    DownloadTooLarge,
+    OutputLost,
+    ProviderError,
+    ProviderRejected,
+    ProviderUnavailable,
+    SaysoError,
+    VideoRefused,
+    VideoUnreadable,
+)
 from sayso.generations.pace import Basis, percent_of
 from sayso.generations.policy import Policy
 from sayso.ids import AccountId, GenerationId, Nonce, ProviderId
@@ -215,6 +225,13 @@ class Unclear:
     due_at: Instant
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Later:
+    """Something was out of order just now: take the same step again at `due_at`."""
+
+    due_at: Instant
+
+
 Observed = Wait | Store | Retry | End
 Searched = Bind | Search | Recreate | End
 
@@ -348,6 +365,28 @@ def after_search(
     if now < settled_at:
         return Search(due_at=settled_at, missed_at=None)
     return Search(due_at=after(now, policy.settle_s), missed_at=now)
+
+
+def after_keep_error(
+    job: Job, error: SaysoError, *, now: Instant, traits: ProviderTraits, policy: Policy
+) -> Later | End:
+    """Decide what follows when a video could not be fetched, probed or stored.
+
+    What can heal is tried again, ever less often, for `keep_max_s` after the provider's success.
+    """
+    match error:
+        case OutputLost():
+            return failed(error.code, f"{traits.label} no longer has the video")
+        case VideoRefused() | VideoUnreadable() | DownloadTooLarge():
+            return failed("video_refused", f"The video from {traits.label} cannot be used: {error}")
+    since = job.attempt.finished_at or job.created_at
+    age_s = (now - since) / SECOND
+    if age_s >= policy.keep_max_s:
+        return failed("not_stored", f"The video from {traits.label} could not be stored")
+    wait_s = min(max(age_s / 2, policy.keep_retry_s), policy.refused_max_s)
+    if isinstance(error, ProviderUnavailable):
+        wait_s = min(max(wait_s, error.retry_after_s), policy.refused_max_s)
+    return Later(due_at=after(now, wait_s))
 
 
 def span_text(seconds: float) -> str:

@@ -31,7 +31,7 @@ from sqlalchemy import (
 from sayso.clock import SECOND, Instant
 from sayso.credits import store as ledger
 from sayso.credits.rules import Micros, ReleaseReason
-from sayso.db.insert import insert_new
+from sayso.db.insert import insert_if_new
 from sayso.db.tables import artifacts, generations, idempotency_keys, predictions
 from sayso.db.tx import Topic, Tx, announce
 from sayso.generations.claims import among
@@ -324,7 +324,7 @@ def _finish(tx: Tx, job: Job, written: Written, notices: Any, *, now: Instant) -
 
 def _insert_video(tx: Tx, job: Job, kept: KeptVideo, now: Instant) -> str:
     """Insert the video's row; the same video of the same account is one file and one row."""
-    insert_new(
+    insert_if_new(
         tx,
         artifacts,
         id=kept.id,

@@ -35,7 +35,7 @@ from sayso.artifacts.keys import ArtifactKey
 from sayso.clock import Instant, after
 from sayso.credits import store as ledger
 from sayso.credits.rules import Micros
-from sayso.db.insert import insert_new
+from sayso.db.insert import insert_if_new
 from sayso.db.tables import LIVE_STATES, artifacts, generations, idempotency_keys, predictions
 from sayso.db.tx import Topic, Tx, announce
 from sayso.errors import (
@@ -133,7 +133,7 @@ def reserve(tx: Tx, key: Key, *, now: Instant) -> GenerationId | None:
 
     Raises `KeyReused` for another request, `StillCreating` while the first one is being answered.
     """
-    if insert_new(
+    if insert_if_new(
         tx,
         idempotency_keys,
         account_id=key.account_id,
@@ -403,6 +403,12 @@ def changed_since(
     if generation_id is not None:
         query = query.where(g.id == generation_id)
     return tuple(to_generation(row) for row in tx.execute(query))
+
+
+def is_file_used(tx: Tx, key: ArtifactKey) -> bool:
+    """Whether a stored file belongs to anybody."""
+    query = select(artifacts.c.id).where(artifacts.c.storage_key == key).limit(1)
+    return tx.execute(query).first() is not None
 
 
 def receipt_of(tx: Tx, account_id: AccountId, generation_id: GenerationId) -> Receipt:

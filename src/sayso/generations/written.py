@@ -18,6 +18,7 @@ from sayso.generations.rules import (
     Bind,
     End,
     Job,
+    Later,
     PublicStatus,
     Recreate,
     Refused,
@@ -36,7 +37,7 @@ from sayso.providers.base import Prediction, PredictionStatus
 LONGEST_LOGS: Final = 4_000
 """Characters of a provider's logs that are kept: the newest."""
 
-Outcome = Wait | Store | Retry | End | Bind | Search | Recreate | Refused | Unclear
+Outcome = Wait | Store | Retry | End | Bind | Search | Recreate | Refused | Unclear | Later
 
 
 class CurrentRow(Protocol):
@@ -181,7 +182,7 @@ def due_after(step: Step, row: CurrentRow, *, now: Instant) -> Instant:
     if row.due_at != row.lease_until:
         return Instant(row.due_at)
     match step.outcome:
-        case Wait() | Retry() | Search() | Refused() | Unclear():
+        case Wait() | Retry() | Search() | Refused() | Unclear() | Later():
             return step.outcome.due_at
         case Bind(prediction):
             is_over = prediction.status.is_final

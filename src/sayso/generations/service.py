@@ -1,0 +1,254 @@
+"""Generations for the doors: start, look, wait, list, cancel, delete.
+
+Nothing here asks a provider or waits for one: an order is written down, a cancel is noted, and the
+reconciler moves the row. A look is one read of one row.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Final
+
+from sayso.artifacts.keys import ArtifactKey
+from sayso.artifacts.store import ArtifactStore
+from sayso.catalogue.catalogue import Model
+from sayso.clock import Clock, Instant
+from sayso.credits.rules import Micros, billed_seconds, price
+from sayso.db.changes import Wake
+from sayso.db.connect import Database
+from sayso.db.tx import Topic
+from sayso.errors import NoSuchGeneration, OptionInvalid, StillCreating
+from sayso.generations import store
+from sayso.generations.generation import Cost, Generation, Key, Order, Page, Receipt, Started
+from sayso.generations.policy import Policy
+from sayso.generations.rules import first_deadline
+from sayso.generations.store import Queue
+from sayso.ids import AccountId, GenerationId, Ids, Nonce, ProviderId
+from sayso.providers.base import ProviderTraits
+
+LONGEST_PAGE: Final = 200
+# A wake can be lost (another process, a dropped connection); the row is read again after this.
+_LOOK_AGAIN_S: Final = 1.0
+
+
+class Generations:
+    """The service behind every door."""
+
+    def __init__(
+        self,
+        db: Database,
+        *,
+        clock: Clock,
+        ids: Ids,
+        artifacts: ArtifactStore,
+        traits: Mapping[str, ProviderTraits],
+        queues: Mapping[str, int] | None = None,
+        policy: Policy | None = None,
+    ) -> None:
+        self._db = db
+        self._clock = clock
+        self._ids = ids
+        self._artifacts = artifacts
+        self._traits = traits
+        self._queues = queues or {}
+        self._policy = policy or Policy()
+        self._check = db.prepare(store.CHECK)
+
+    async def start(
+        self, make: Callable[[], Awaitable[Order]], *, key: Key | None = None
+    ) -> Started:
+        """Start a generation and hold its price; with a key that was used, return that generation.
+
+        `make` takes the inputs in and is called only when the key is new; what it raises is passed
+        on and gives the key back. Raises `InsufficientCredits`, `QueueFull`, `KeyReused`,
+        `StillCreating`, `ArtifactMissing`.
+        """
+        if key is None:
+            return Started(generation=await self._place(await make(), None), is_new=True)
+        reserved_at = await self._reserve(key)
+        if isinstance(reserved_at, Generation):
+            return Started(generation=reserved_at, is_new=False)
+        try:
+            return Started(generation=await self._place(await make(), key), is_new=True)
+        except BaseException:
+            # Also when the caller has gone: the key must not stay taken.
+            await self._db.write(lambda tx: store.give_back(tx, key, reserved_at=reserved_at))
+            raise
+
+    def quote(self, model: Model, speech_s: float) -> Cost:
+        """Return what a generation of this model costs for such a speech."""
+        seconds = billed_seconds(speech_s)
+        return Cost(
+            price_micros=price(seconds, Micros(model.rate_micros)),
+            rate_micros=model.rate_micros,
+            seconds=seconds,
+        )
+
+    async def require_room(self, model: Model) -> None:
+        """Raise `QueueFull` when the model's provider has a queue and it is full."""
+        queue = self._queue_of(model)
+        if queue is not None:
+            await self._db.read_point(lambda tx: store.require_room(tx, queue))
+
+    async def get(self, account_id: AccountId, generation_id: GenerationId) -> Generation:
+        """Return a generation as it is; raise `NoSuchGeneration`. One row is read, nobody asked."""
+        row = await self._check(id=generation_id, account_id=account_id)
+        if row is None:
+            raise NoSuchGeneration("There is no such generation.")
+        return store.to_generation(row)
+
+    async def wait(
+        self, account_id: AccountId, generation_id: GenerationId, *, timeout_s: float
+    ) -> Generation:
+        """Wait until it is final; return it as it is when the time is over.
+
+        Raises `NoSuchGeneration`.
+        """
+        end_s = self._clock.monotonic_s() + timeout_s
+        with self.listen() as wake:
+            while True:
+                generation = await self.get(account_id, generation_id)
+                left_s = end_s - self._clock.monotonic_s()
+                if generation.is_final or left_s <= 0:
+                    return generation
+                await wake.wait(timeout_s=min(left_s, _LOOK_AGAIN_S))
+
+    async def list(
+        self, account_id: AccountId, *, cursor: str | None = None, limit: int = 100
+    ) -> Page[Generation]:
+        """Return a piece of the account's generations, newest first.
+
+        Raises `OptionInvalid` for a cursor that is none of ours.
+        """
+        size = max(1, min(limit, LONGEST_PAGE))
+        before = None if cursor is None else _from_cursor(cursor)
+        found = await self._db.read(
+            lambda tx: store.page(tx, account_id, before=before, limit=size + 1)
+        )
+        items = found[:size]
+        return Page(items, _to_cursor(items[-1]) if len(found) > size else None)
+
+    async def receipt(self, account_id: AccountId, generation_id: GenerationId) -> Receipt:
+        """Return what it did cost and why; raise `NoSuchGeneration`."""
+        return await self._db.snapshot(lambda tx: store.receipt_of(tx, account_id, generation_id))
+
+    async def cancel(self, account_id: AccountId, generation_id: GenerationId) -> Generation:
+        """Ask for its end; one that has ended is returned as it is.
+
+        A success that is on its way may still win. Raises `NoSuchGeneration`.
+        """
+        now = self._clock.now()
+        return await self._db.write(
+            lambda tx: store.request_cancel(tx, account_id, generation_id, now=now)
+        )
+
+    async def delete(self, account_id: AccountId, generation_id: GenerationId) -> None:
+        """Delete one that has ended, and the files that no other generation uses.
+
+        Raises `NoSuchGeneration`, `GenerationActive`.
+        """
+        now = self._clock.now()
+        keys = await self._db.write(lambda tx: store.erase(tx, account_id, generation_id, now=now))
+        for key in keys:
+            await self._forget(key)
+
+    async def changed_since(
+        self,
+        account_id: AccountId,
+        version: int,
+        *,
+        generation_id: GenerationId | None = None,
+        limit: int = 500,
+    ) -> tuple[Generation, ...]:
+        """Return what changed after this version, in the order of the versions."""
+        return await self._db.read(
+            lambda tx: store.changed_since(
+                tx, account_id, version, generation_id=generation_id, limit=limit
+            )
+        )
+
+    def listen(self) -> AbstractContextManager[Wake]:
+        """Be woken when any generation changed, here or in another process."""
+        return self._db.listen(Topic.CHANGED)
+
+    async def make_due(self, *, nonce: Nonce, provider_id: ProviderId | None = None) -> bool:
+        """Let the generation of this attempt be looked at now; False for an unknown nonce.
+
+        This is all that a callback does. `provider_id` is the prediction that it names.
+        """
+        now = self._clock.now()
+        return await self._db.write(
+            lambda tx: store.make_due(tx, nonce=nonce, provider_id=provider_id, now=now)
+        )
+
+    async def _place(self, order: Order, key: Key | None) -> Generation:
+        model = order.model
+        generation_id = GenerationId(self._ids.new())
+        cost = self.quote(model, order.speech_s)
+        now = self._clock.now()
+        deadline_at = first_deadline(
+            now,
+            traits=self._traits[model.provider],
+            deadline_s=model.deadline_s or self._policy.deadline_s,
+            policy=self._policy,
+        )
+        return await self._db.write(
+            lambda tx: store.place(
+                tx,
+                order,
+                generation_id=generation_id,
+                cost=cost,
+                deadline_at=deadline_at,
+                now=now,
+                key=key,
+                queue=self._queue_of(model),
+            )
+        )
+
+    async def _reserve(self, key: Key) -> Instant | Generation:
+        """Take a key; return when that was, or the generation that it stands for."""
+        end_s = self._clock.monotonic_s() + key.wait_s
+        with self.listen() as wake:
+            while True:
+                try:
+                    now, earlier = await self._try_to_reserve(key)
+                except StillCreating:
+                    left_s = end_s - self._clock.monotonic_s()
+                    if left_s <= 0:
+                        raise
+                    await wake.wait(timeout_s=min(left_s, _LOOK_AGAIN_S))
+                    continue
+                if earlier is None:
+                    return now
+                return await self.get(key.account_id, earlier)
+
+    async def _try_to_reserve(self, key: Key) -> tuple[Instant, GenerationId | None]:
+        now = self._clock.now()
+        return now, await self._db.write(lambda tx: store.reserve(tx, key, now=now))
+
+    def _queue_of(self, model: Model) -> Queue | None:
+        limit = self._queues.get(model.provider)
+        return None if limit is None else Queue(model.provider, limit)
+
+    async def _forget(self, key: ArtifactKey) -> None:
+        """Delete a file, unless the same bytes were handed in again meanwhile."""
+        if not await self._db.read_point(lambda tx: store.is_file_used(tx, key)):
+            await self._artifacts.delete(key)
+
+
+def _to_cursor(generation: Generation) -> str:
+    text = json.dumps([generation.created_at, generation.id], separators=(",", ":"))
+    return urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
+
+
+def _from_cursor(cursor: str) -> tuple[Instant, str]:
+    try:
+        text = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        created_at, identifier = json.loads(text)
+        return Instant(int(created_at)), str(identifier)
+    except (ValueError, TypeError, binascii.Error):
+        raise OptionInvalid("The cursor is not one that we gave.") from None
