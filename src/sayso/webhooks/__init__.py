@@ -1,0 +1,1 @@
+"""What we send to customers when a generation moves, and the signature that both ways use."""
