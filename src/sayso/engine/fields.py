@@ -99,7 +99,8 @@ class Fields:
 
     def forward(self, row: npt.NDArray[np.float32]) -> Grid:
         """Return where skin goes, float32[2, rows, columns, 2] in cells, for a motion row."""
-        flat = row[: len(MOVING)] @ self.basis
+        # Not `@`: the threads of numpy's BLAS would spin beside those that draw the frames.
+        flat: Grid = np.einsum("k,kn->n", row[: len(MOVING)], self.basis)
         flat += self.rest
         return flat.reshape(2, self.rows, self.columns, 2)
 
@@ -175,7 +176,7 @@ def _grid_around(height: int, width: int, anatomy: Anatomy, cell: int) -> tuple[
 
     They are (left, top) in px, then columns and rows.
     """
-    reach = np.array([_HEAD_WIDE_CM, _HEAD_HIGH_CM]) * np.sqrt(_STILL_R2) * anatomy.mouth.px_per_cm
+    reach = np.array([_HEAD_WIDE_CM, _HEAD_HIGH_CM]) * _STILL_R * anatomy.mouth.px_per_cm
     low = np.maximum(np.floor(anatomy.middle - reach), 0).astype(int)
     high = np.minimum(np.ceil(anatomy.middle + reach), (width, height)).astype(int)
     columns, rows = (high - low) // cell
@@ -390,8 +391,9 @@ def _closing_field(at: Floats, anatomy: Anatomy) -> Floats:
 _HEAD_WIDE_CM: Final = 9.5
 _HEAD_HIGH_CM: Final = 13.0
 _HEAD_DEEP_CM: Final = 7.0
-# Beyond this the head's weight is nought (r2 = 1 is the head's own outline).
-_STILL_R2: Final = 3.0
+# The head moves as one up to the first of these (1 is its own outline) and nothing from the second.
+_FIRM_R: Final = 0.95
+_STILL_R: Final = 1.5
 _PIVOT_CM: Final = 9.0
 
 
@@ -405,7 +407,7 @@ def _head_fields(at: Floats, anatomy: Anatomy) -> list[Floats]:
     offset = (at - anatomy.middle) / mouth.px_per_cm
     x, y = offset @ mouth.along, offset @ mouth.down
     r2 = (x / _HEAD_WIDE_CM) ** 2 + (y / _HEAD_HIGH_CM) ** 2
-    weight = 1.0 / (1.0 + (r2 / 1.9) ** 2.2) * (1.0 - _smoothstep((r2 - 1.6) / (_STILL_R2 - 1.6)))
+    weight = 1.0 - _smoothstep((np.sqrt(r2) - _FIRM_R) / (_STILL_R - _FIRM_R))
     dome = 1.0 - 0.8 * r2
     depth = _HEAD_DEEP_CM * np.sqrt(0.5 * (dome + np.sqrt(dome**2 + 0.02))) * weight
     none = np.zeros_like(x)

@@ -122,11 +122,12 @@ def _parting(rig: Rig, maps: list[Plane]) -> _Parting:
     corner = np.array([columns.start, rows.start], np.float32)
     mouth = rig.anatomy.mouth
     per_px = np.float32(1.0 / mouth.px_per_cm)
-    along = (mouth.along / mouth.half_width_px).astype(np.float32)
+    along_x, along_y = (mouth.along / mouth.half_width_px).astype(np.float32)
+    start = np.float32(mouth.origin @ mouth.along / mouth.half_width_px)
     return _Parting(
         under_up=look_up(rig.lip_depths[UP], maps[UP] - corner) * per_px,
         over_low=look_up(rig.lip_depths[LOW], maps[LOW] - corner) * -per_px,
-        a=maps[UP] @ along - np.float32(mouth.origin @ along),
+        a=maps[UP][..., 0] * along_x + maps[UP][..., 1] * along_y - start,
     )
 
 
@@ -135,9 +136,9 @@ def _shade_rims(rig: Rig, parting: _Parting, cover_up: Plane, cover_low: Plane) 
     apart = np.clip((parting.under_up + parting.over_low) / 0.3, 0.0, 1.0)
     if rig.anatomy.lips.is_open:
         # This mouth's rims never met, so the line between them has to be drawn.
-        apart = np.maximum(apart, 0.9 * np.clip(1.0 - parting.a**4, 0.0, 1.0))
-    cover_up *= 1.0 - 0.30 * apart * np.exp(-np.square(np.minimum(parting.under_up, 0.0) / 0.11))
-    cover_low *= 1.0 - 0.22 * apart * np.exp(-np.square(np.minimum(parting.over_low, 0.0) / 0.09))
+        apart = np.maximum(apart, 0.8 * np.clip(1.0 - parting.a**4, 0.0, 1.0))
+    cover_up *= 1.0 - 0.30 * apart * np.exp(-np.square(np.minimum(parting.under_up, 0.0) / 0.09))
+    cover_low *= 1.0 - 0.22 * apart * np.exp(-np.square(np.minimum(parting.over_low, 0.0) / 0.07))
 
 
 def _occlusion(parting: _Parting, bite: float) -> Plane:
