@@ -35,6 +35,8 @@ _SHORTEST_CLOSURE: Final = 5
 # How much of the opening comes from all visemes by their weights; the rest from the chosen one.
 _BLEND: Final = 0.6
 _QUIETEST_SCALE: Final = 0.6
+# Speech that is as even as this has no quiet syllables.
+_LEAST_RANGE_DB: Final = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,13 +159,13 @@ def _with_visible_closures(viseme: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _loudness_scale(level_db: Curve, speech: Curve) -> Curve:
-    """Return 0.6 for the quietest fifth of the speech, up to 1 for the loudest tenth."""
+    """Return 1 for the loudest tenth of the speech, down to 0.6 for its quietest fifth."""
     voiced = level_db[speech > 0.5]  # noqa: PLR2004  # More speech than not.
     if len(voiced) == 0:
         return np.ones_like(level_db)
     quiet, loud = np.percentile(voiced, [20, 90])
-    share = (level_db - quiet) / max(float(loud - quiet), 1.0)
-    scale: Curve = (_QUIETEST_SCALE + (1 - _QUIETEST_SCALE) * share).clip(_QUIETEST_SCALE, 1)
+    below = (loud - level_db) / max(float(loud - quiet), _LEAST_RANGE_DB)
+    scale = 1 - (1 - _QUIETEST_SCALE) * below.clip(0, 1)
     return _smoothed(scale.astype(np.float32), _SHAPE_FRAMES)
 
 

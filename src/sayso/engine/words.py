@@ -46,6 +46,15 @@ q = K; r = R; s = S; t = T; u = AH; v = V; w = W; x = K S; y = IY; z = Z
 """
 _SOUNDS: Final[dict[str, str]] = dict(re.findall(r"(\w+) = ([A-Z ]+)", _SPELLINGS))
 _LONG_VOWEL: Final = {"a": "EY", "e": "IY", "i": "AY", "o": "OW", "u": "UW", "y": "AY"}
+# (spellings, what must stand before, what after, sound); "" stands for the long vowel.
+_IN_CONTEXT: Final = (
+    ("e", "[aeiouy]", "$", " "),
+    ("[aeiouy]", "", "[bcdfghjklmnpqrstvwz]e$", ""),
+    ("s?c", "", "[eiy]", "S"),
+    ("g", "", "[eiy]", "JH"),
+    ("y", "^$", "", "Y"),
+    ("mb", "", "[^s]", "M B"),
+)
 _LONGEST_SPELLING: Final = max(map(len, _SOUNDS))
 
 
@@ -107,17 +116,14 @@ def spelled_out(word: str) -> str:
 
 def _sound_of(letters: str, at: int, spelling: str) -> str:
     """Return what a spelling sounds like where it stands."""
-    rest = letters[at + len(spelling) :]
-    if spelling == "e" and not rest and re.search(r"[aeiouy]", letters[:at]):
-        return ""
-    if spelling in _LONG_VOWEL and re.fullmatch(r"[bcdfghjklmnpqrstvwz]e", rest):
-        return _LONG_VOWEL[spelling]
-    if spelling in {"c", "sc"} and rest[:1] in {"e", "i", "y"}:
-        return "S"
-    if spelling == "g" and rest[:1] in {"e", "i", "y"}:
-        return "JH"
-    if spelling == "y" and at == 0:
-        return "Y"
+    before, after = letters[:at], letters[at + len(spelling) :]
+    for spellings, wanted_before, wanted_after, sound in _IN_CONTEXT:
+        if (
+            re.fullmatch(spellings, spelling)
+            and re.search(wanted_before, before)
+            and re.match(wanted_after, after)
+        ):
+            return sound or _LONG_VOWEL[spelling]
     return _SOUNDS[spelling]
 
 
