@@ -1,0 +1,1 @@
+"""Credits: the ledger that holds, captures and releases."""
