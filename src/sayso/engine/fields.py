@@ -253,7 +253,7 @@ def _mouth_grid(at: Floats, anatomy: Anatomy) -> _MouthGrid:
     return _MouthGrid(
         x=a * mouth.half_width_cm,
         y=y,
-        part=np.maximum(0.0, 1.0 - a**2) ** 0.8,
+        part=np.maximum(0.0, 1.0 - a**2) ** 0.65,
         up_near=up_near,
         low_near=np.exp(-((under / (0.5 * chin)) ** 2)),
         half_width=mouth.half_width_cm,

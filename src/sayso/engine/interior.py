@@ -34,10 +34,11 @@ WIDE_CM: Final = 8.4
 HIGH_CM: Final = 4.2
 
 # Colours under white light, BGR.
-_IVORY: Final = np.array([186.0, 208.0, 220.0])
-_CAVITY: Final = np.array([24.0, 20.0, 52.0])
-_TONGUE: Final = np.array([88.0, 84.0, 158.0])
+_IVORY: Final = np.array([194.0, 210.0, 220.0])
+_CAVITY: Final = np.array([26.0, 25.0, 60.0])
+_TONGUE: Final = np.array([86.0, 86.0, 150.0])
 _GUM: Final = np.array([98.0, 92.0, 165.0])
+_BLUSH: Final = np.array([-0.30, -0.16, 0.30])
 
 # Widths of the teeth from the middle outwards, and the radius of the arch they stand on, cm.
 _UPPER_WIDTHS: Final = (0.86, 0.66, 0.74, 0.70, 0.70, 0.90)
@@ -46,7 +47,7 @@ _ARCH_CM: Final = 2.5
 _CANINE: Final = 2
 # How far the upper teeth reach below the line on which the lips meet.
 _UPPER_EDGE_CM: Final = 0.27
-_LOWER_EDGE_CM: Final = 0.04
+_LOWER_EDGE_CM: Final = 0.10
 # Drawn teeth that would show this far below the portrait's own are left out.
 _BEYOND_CM: Final = 0.25
 _HARDLY: Final = 0.05
@@ -54,7 +55,10 @@ _HARDLY: Final = 0.05
 
 @dataclass(frozen=True, eq=False)
 class Interior:
-    """The textures, uint8[h, w, 4] premultiplied BGRA, and the plain colour behind them."""
+    """The textures, uint8[h, w, 4] premultiplied BGRA, and the plain colour behind them.
+
+    `blush` float32[3] (BGR) tints what lies in the shade: the light there has touched the lips.
+    """
 
     px_per_cm: float
     upper: Texture
@@ -62,6 +66,7 @@ class Interior:
     tongue: Texture
     tip: Texture
     cavity: Pixels
+    blush: Pixels
 
 
 def build_interior(bgr: npt.NDArray[np.uint8], anatomy: Anatomy, tone: Tone) -> Interior:
@@ -81,6 +86,7 @@ def build_interior(bgr: npt.NDArray[np.uint8], anatomy: Anatomy, tone: Tone) -> 
         tongue=_texture(_tongue(x, y, tone, middle=(0.0, 0.62), radii=(1.9, 0.85))),
         tip=_texture(_tongue(x, y, tone, middle=(0.0, 0.30), radii=(1.2, 0.24))),
         cavity=tone.of(_CAVITY).astype(np.float32),
+        blush=(tone.colourful * _BLUSH).astype(np.float32),
     )
 
 
@@ -132,7 +138,7 @@ def _teeth(x: Floats, y: Floats, tone: Tone, *, upper: bool, blur_cm: float) -> 
     arch_shade = np.exp(-0.75 * (along / 2.6) ** 2)
     edge_shade = 1.0 - 0.10 * np.exp(-((inside / 0.10) ** 2))
     root = 1.0 - 0.30 * _smooth01((inside - 0.45) / 0.5)
-    shade = (1.0 - gap) * round_shade * arch_shade * edge_shade * root * (1.0 if upper else 0.84)
+    shade = (1.0 - gap) * round_shade * arch_shade * edge_shade * root * (1.0 if upper else 0.74)
     gum = _smooth01((inside - 0.88 + 0.10 * across**2) / 0.10)[..., np.newaxis]
     colour = (_IVORY * (1.0 - gum) + _GUM * gum) * shade[..., np.newaxis]
     return np.concatenate([tone.of(colour), alpha[..., np.newaxis]], axis=-1)

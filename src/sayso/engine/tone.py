@@ -32,6 +32,8 @@ _SKIN: Final = np.array([140.0, 155.0, 195.0])
 _LUMA: Final = np.array([0.114, 0.587, 0.299])
 # Lightness is binned; a bin of fewer pixels says nothing.
 _ENOUGH: Final = 12
+# Even in full colour a part of the hue is the light's: teeth in a yellow room are yellowish.
+_MOST_OWN_HUE: Final = 0.7
 _GAIN: Final = (0.38, 1.02)
 
 
@@ -55,18 +57,18 @@ class Tone:
         luma = lit @ _LUMA
         toned = _interpolated(luma, np.arange(256.0), self.ramp)
         mixed = self.colourful * lit + (1.0 - self.colourful) * toned
-        return np.asarray(self.black + mixed * (1.0 - self.black / 255.0))
+        return np.maximum(mixed, self.black)
 
 
 def read_tone(bgr: Bgr, points: Floats) -> Tone:
     """Read the tone of a picture, BGR uint8[h, w, 3], around the face with the given points."""
-    ramp, spread = _lightness_ramp(bgr, _within_box(bgr, points))
+    ramp, spread = _lightness_ramp(_within_box(bgr, points))
     skin = _median_colour(bgr, points)
     return Tone(
         gain=_gain(bgr, points),
         cast=_cast(skin),
         ramp=ramp,
-        colourful=float(np.clip((spread - 1.5) / 3.5, 0.0, 1.0)),
+        colourful=_MOST_OWN_HUE * float(np.clip((spread - 1.5) / 3.5, 0.0, 1.0)),
         black=_black(bgr),
     )
 
@@ -111,17 +113,16 @@ def _cast(skin: Floats) -> Floats:
     return np.asarray(ratio / float(ratio @ _LUMA))
 
 
-def _lightness_ramp(bgr: Bgr, face: Bgr) -> tuple[Floats, float]:
-    """Return the picture's usual colour for each lightness, and how far the face strays from it."""
-    all_over = _lab_of(cv2.resize(bgr, (160, 160), interpolation=cv2.INTER_AREA))
+def _lightness_ramp(face: Bgr) -> tuple[Floats, float]:
+    """Return the face's usual colour for each lightness, and how far its colours stray from it."""
+    lab = _lab_of(face)
     edges = np.linspace(0.0, 100.0, 17)
-    bins = np.clip(np.digitize(all_over[:, 0], edges) - 1, 0, 15)
+    bins = np.clip(np.digitize(lab[:, 0], edges) - 1, 0, 15)
     filled = [index for index in range(16) if np.count_nonzero(bins == index) >= _ENOUGH]
     middles = np.array([0.0, *((edges[i] + edges[i + 1]) / 2 for i in filled), 100.0])
     usual = np.zeros((len(middles), 2))
     # Black and white have no hue.
-    usual[1:-1] = [np.median(all_over[bins == i, 1:], axis=0) for i in filled]
-    lab = _lab_of(face)
+    usual[1:-1] = [np.median(lab[bins == i, 1:], axis=0) for i in filled]
     strays = lab[:, 1:] - _interpolated(lab[:, 0], middles, usual)
     gray = _lab_of(np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(1, 256, 3))
     gray[:, 1:] = _interpolated(gray[:, 0], middles, usual)
@@ -144,4 +145,4 @@ def _black(bgr: Bgr) -> Floats:
     small = cv2.resize(bgr, (64, 64), interpolation=cv2.INTER_AREA).reshape(-1, 3)
     luma = small @ _LUMA
     dark = small[luma <= np.percentile(luma, 2)]
-    return np.asarray(0.7 * dark.mean(axis=0))
+    return np.asarray(0.8 * dark.mean(axis=0))
