@@ -1,0 +1,193 @@
+"""How right, how cheap and how still the mouth is: `python benchmarks/visemes.py`.
+
+Reads the labelled clips, the scoring tool and Rhubarb's cues that lie in `../shared` beside the
+repository; without them it only measures cost and stillness, and says so. Every figure stands
+beside one measured in the same run: Rhubarb's scores, or the cost of decoding the same sound.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import wave
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sayso.engine.shapes import SIL
+from sayso.engine.visemes import VisemeTrack, find_visemes
+from sayso.media.audio import SPEECH_RATE_HZ, read_speech
+
+SHARED: Final = Path(__file__).parent.parent.parent / "shared"
+LABELLED: Final = SHARED / "media" / "labelled"
+SCORER: Final = SHARED / "tools" / "score_visemes.py"
+EXAMPLE: Final = Path(__file__).parent.parent / "examples" / "speech.ogg"
+
+ENGLISH: Final = ["msajc*", "arctic*", "bobby"]
+RUSSIAN: Final = ["ru_*"]
+TRANSCRIPTS: Final = {
+    "msajc003": "amongst her friends she was considered beautiful",
+    "msajc010": "it is futile to offer any further resistance",
+    "msajc012": "the chill wind caused them to shiver violently",
+    "arctic_a0009": "he turned sharply and faced gregson across the table",
+    "bobby": "bobby ripped the ledger",
+}
+LONG_S: Final = 600
+
+
+def main() -> None:
+    if LABELLED.exists() and SCORER.exists():
+        print_scores()
+    else:
+        print("No labelled clips beside the repository: scores left out.\n")
+    print_stillness()
+    print_cost()
+
+
+# --- How right ---
+
+
+def print_scores() -> None:
+    scorer = _scorer()
+    print("| clips | method | acc | tol | bal | v15 | clos rec | clos prec | open r | lag ms |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for clips, patterns in (("English", ENGLISH), ("Russian", RUSSIAN)):
+        for peer in ("rhubarb-phonetic", "rhubarb-words"):
+            _print_row(scorer, clips, peer, LABELLED / "peers" / peer, patterns)
+        for method in ("phones", "net", "fused"):
+            _print_ours(scorer, clips, patterns, method)
+    _print_ours(scorer, "English", ENGLISH, "transcript")
+    print()
+
+
+def _scorer() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("score_visemes", SCORER)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["score_visemes"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _print_ours(scorer: ModuleType, clips: str, patterns: list[str], method: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for pattern in patterns:
+            for path in sorted(LABELLED.glob(f"{pattern}.wav")):
+                _write_cues(_track(path, method), Path(folder) / f"{path.stem}.cues.json")
+        _print_row(scorer, clips, method, Path(folder), patterns)
+
+
+def _track(path: Path, method: Any) -> VisemeTrack:
+    if method == "transcript":
+        return find_visemes(read_speech(path), transcript=TRANSCRIPTS[path.stem])
+    return find_visemes(read_speech(path), method=method)
+
+
+def _write_cues(track: VisemeTrack, path: Path) -> None:
+    content = {"cues": track.cues(), "open": track.open.tolist()}
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def _print_row(
+    scorer: ModuleType, clips: str, method: str, cues: Path, patterns: list[str]
+) -> None:
+    tallies = scorer.score_folder(LABELLED, cues, patterns)
+    total = sum(tallies.values(), scorer.Tally())
+    figures = scorer.figures(total)
+    names = [name for name in scorer.FIGURES if name != "sil mot"]
+    print("|", " | ".join([clips, method, *(scorer.as_text(n, figures[n]) for n in names)]), "|")
+
+
+# --- How still ---
+
+
+def print_stillness() -> None:
+    print("| nobody speaks: 6 s of | frames with a moving mouth, % |")
+    print("|---|---|")
+    for name, sound in _sounds_without_speech():
+        track = _track_of(sound)
+        moving = (track.open > 0.02) | (track.viseme != SIL)
+        print(f"| {name} | {100 * moving.mean():.1f} |")
+    print()
+
+
+def _sounds_without_speech() -> Iterable[tuple[str, NDArray[np.float64]]]:
+    n = 6 * SPEECH_RATE_HZ
+    random = np.random.default_rng(1)
+    times = np.arange(n) / SPEECH_RATE_HZ
+    white = random.normal(0, 1, n)
+    spectrum = np.fft.rfft(white) / np.sqrt(np.arange(n // 2 + 1).clip(20))
+    pink = np.fft.irfft(spectrum, n)
+    yield "digital silence", np.zeros(n)
+    yield "white noise, -60 dB", white * 1e-3
+    yield "white noise, -20 dB", white * 0.1
+    yield "pink noise, -20 dB", pink / pink.std() * 0.1
+    yield "a 440 Hz sine", 0.5 * np.sin(2 * np.pi * 440 * times)
+    yield "a 220 Hz sine", 0.1 * np.sin(2 * np.pi * 220 * times)
+
+
+def _track_of(sound: NDArray[np.float64]) -> VisemeTrack:
+    with tempfile.TemporaryDirectory() as folder:
+        return find_visemes(read_speech(_written(Path(folder) / "sound.wav", sound)))
+
+
+def _written(path: Path, sound: NDArray[np.float64]) -> Path:
+    with wave.open(str(path), "wb") as out:
+        out.setparams((1, 2, SPEECH_RATE_HZ, 0, "NONE", ""))
+        out.writeframes((sound.clip(-1, 1) * 32_767).astype("<i2").tobytes())
+    return path
+
+
+# --- How cheap ---
+
+
+def print_cost() -> None:
+    """Measure ten minutes of the example in a child, so that its peak memory is its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        once = read_speech(EXAMPLE).samples / 32_768
+        path = _written(
+            Path(folder) / "long.wav", np.resize(once, LONG_S * SPEECH_RATE_HZ - SPEECH_RATE_HZ)
+        )
+        command = [sys.executable, __file__, "--measure", str(path)]
+        measured = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    print("| ten minutes of speech | CPU s per s | times decoding it | peak memory, MB |")
+    print("|---|---|---|---|")
+    for name, cost_s in measured["cost_s"].items():
+        ratio = cost_s / measured["cost_s"]["decode"]
+        memory = measured["peak_mb"][name]
+        print(f"| {name} | {cost_s / LONG_S:.4f} | {ratio:.0f} | {memory:.0f} |")
+
+
+def measure(path: Path) -> None:
+    """Print the CPU seconds of each method on a file, and the peak memory after it, as JSON."""
+    cost_s: dict[str, float] = {}
+    peak_mb: dict[str, float] = {}
+
+    def run(name: str, work: Callable[[], object]) -> None:
+        begun = time.process_time()
+        work()
+        cost_s[name] = time.process_time() - begun
+        peak_mb[name] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+    run("decode", lambda: read_speech(path))
+    speech = read_speech(path)
+    run("net", lambda: find_visemes(speech, method="net"))
+    run("fused", lambda: find_visemes(speech, method="fused"))
+    print(json.dumps({"cost_s": cost_s, "peak_mb": peak_mb}))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--measure"]:
+        measure(Path(sys.argv[2]))
+    else:
+        main()
