@@ -60,7 +60,7 @@ p P, b B, m M, f F, v V, t T, d D, k K, g G, s S, z Z, l L, n N, w W, ɸ F, β V
 ɑ AA, e EH, ɛ EH, ə AH, ᵊ AH, i IY, ɪ IH, ɨ IH, ᵻ IH, j Y, ʝ Y, ɯ UH, o OW, ɔ AO, ɒ AA, œ AH,
 u UW, ʊ UH, y UW, ø UH, ɥ W, h HH, A EY, I AY, O OW, W AW, Y OY, Q OW, ɜ ER, ɚ ER, ɬ L, ɤ AH
 """
-CMU_OF_IPA: Final[dict[str, str]] = dict(re.findall(r"(\S) ([A-Z]+)", _CMU_OF_IPA))
+CMU_OF_IPA: Final[dict[str, str]] = dict(re.findall(r"([^\s,]) ([A-Z]+)", _CMU_OF_IPA))
 
 
 def viseme_of_cmu(phone: str) -> str:
