@@ -73,6 +73,10 @@ class PostgresServer:
         self.execute(f"CREATE DATABASE {name}{copied}")
         return self.url_of(name)
 
+    def drop_database(self, url: str) -> None:
+        """Drop it, whoever is still connected."""
+        self.execute(f"DROP DATABASE IF EXISTS {make_url(url).database} WITH (FORCE)")
+
     def execute(self, statement: str, *, url: str | None = None) -> None:
         """Run one statement outside a transaction."""
 

@@ -13,8 +13,6 @@ import secrets
 from collections.abc import Callable
 from typing import Final, NewType
 
-from sayso.clock import Clock, Instant
-
 AccountId = NewType("AccountId", str)
 ArtifactId = NewType("ArtifactId", str)
 GenerationId = NewType("GenerationId", str)
@@ -30,17 +28,20 @@ RANDOM_BITS: Final = 80
 
 
 class Ids:
-    """Makes new ids; `random_bits(n)` gives n random bits and is replaced in tests."""
+    """Makes new ids: `Ids(clock.now)`.
+
+    `now` tells the microseconds since the epoch, `random_bits(n)` gives n random bits.
+    """
 
     def __init__(
-        self, clock: Clock, *, random_bits: Callable[[int], int] = secrets.randbits
+        self, now: Callable[[], int], *, random_bits: Callable[[int], int] = secrets.randbits
     ) -> None:
-        self._clock = clock
+        self._now = now
         self._random_bits = random_bits
 
     def new(self) -> str:
         """Return an id that sorts after those made in earlier milliseconds."""
-        return encode(self._clock.now() // 1_000 << RANDOM_BITS | self._random_bits(RANDOM_BITS))
+        return encode(self._now() // 1_000 << RANDOM_BITS | self._random_bits(RANDOM_BITS))
 
     def nonce(self) -> Nonce:
         """Return a token that cannot be guessed."""
@@ -52,11 +53,14 @@ def encode(number: int) -> str:
     return "".join(ALPHABET[number >> 5 * place & 31] for place in reversed(range(LENGTH)))
 
 
-def made_at(identifier: str) -> Instant:
-    """Return when an id was made, to the millisecond; raise `ValueError` if it is none of ours."""
+def made_at(identifier: str) -> int:
+    """Return when an id was made, in microseconds since the epoch, to the millisecond.
+
+    Raises `ValueError` for what is not an id of ours.
+    """
     if len(identifier) != LENGTH:
         raise ValueError(f"an id has {LENGTH} characters, not {len(identifier)}")
     number = 0
     for character in identifier:
         number = number << 5 | ALPHABET.index(character)
-    return Instant((number >> RANDOM_BITS) * 1_000)
+    return (number >> RANDOM_BITS) * 1_000

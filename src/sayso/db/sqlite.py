@@ -191,6 +191,7 @@ def _prepare_writer(raw: sqlite3.Connection, _record: object) -> None:
     for pragma in (
         "synchronous=FULL",
         "foreign_keys=ON",
+        "recursive_triggers=ON",  # INSERT OR REPLACE deletes, so it meets the guards too.
         "fullfsync=ON",  # macOS: plain fsync leaves the bytes in the drive's cache.
         "checkpoint_fullfsync=ON",
         f"journal_size_limit={WAL_LIMIT_BYTES}",
