@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sayso.engine.face import Face, Mesh, find_faces, mesh_of, pose_of
+from sayso.engine.face import Face, Mesh, find_faces, mesh_of
+from sayso.engine.face_mesh import pose_of
 from sayso.engine.face_nets import canonical_points
 
 ROOT = Path(__file__).parents[2]
@@ -51,7 +53,7 @@ def test_points_do_not_depend_on_where_the_box_lies(portrait: Rgb, face: Face, m
     for _ in range(5):
         moved = rng.uniform(-0.06, 0.06, 4) * face.size_px
         box = (left + moved[0], top + moved[1], right + moved[2], bottom + moved[3])
-        again = mesh_of(portrait, Face(box=box, score=1.0, eyes=face.eyes))
+        again = mesh_of(portrait, replace(face, box=box))
 
         assert rms(again.points[:, :2] - mesh.points[:, :2]) < 0.003 * face.size_px
 

@@ -1,326 +1,280 @@
-"""Where the faces are in a picture, their 468 points and how each head is held.
+"""Which face of a picture is to speak, and whether it can.
 
-    find_faces(rgb)        -> tuple[Face, ...]   boxes, largest first; only true faces
-    mesh_of(rgb, face)     -> Mesh               468 points in pixels of the picture, and the pose
+    choose_face(picture) -> FaceChoice   the face to animate, upright, with its mesh
 
-Points are in pixel units where pixel (i, j) has its middle at x = i, y = j, as OpenCV's `remap` has
-it. Point numbers are those of MediaPipe's face mesh (152 is the chin, 13 and 14 the inner lips).
-The networks are in `face_nets`; this module is the geometry around them.
+It also turns pictures that lie on their side and refuses faces that would not look right: too
+small, turned away, cut by the border. Faces are found in `face_search`, their points in
+`face_mesh`; both run the networks of `face_nets`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from sayso.engine.face_nets import (
-    PROPOSAL_SIDE_PX,
-    TRACE_SIDE_PX,
-    canonical_points,
-    propose,
-    trace,
+from sayso.engine.face_mesh import Face, Mesh, Pose, Rgb, mesh_of
+from sayso.engine.face_search import find_faces
+from sayso.errors import (
+    FaceCut,
+    FaceTooSmall,
+    FaceTurned,
+    ImageRejected,
+    NoFace,
+    NoSuchFace,
+    Notice,
 )
+from sayso.media.image import Picture
 
-Rgb = npt.NDArray[np.uint8]
-Points = npt.NDArray[np.float64]
+__all__ = ["Face", "FaceChoice", "Mesh", "Pose", "choose_face", "find_faces", "mesh_of"]
 
-# Outer corners of the face's right and left eye.
-EYE_CORNERS: Final = (33, 263)
+# A face this much smaller than the largest is somebody in the background.
+_BYSTANDER_SHARE: Final = 0.25
+# Measured on nine portraits each way up: whole faces from the front have a mesh score of .999 and
+# more, but so do some that stand on their head. The detector's score parts those: upright .82 to
+# .98, upside down .82 and less.
+_SURE_SCORE: Final = 0.99
+_SURE_PROPOSAL: Final = 0.85
+# Looking at a picture in four ways gives four chances to see a face in an emblem or a fold.
+_TURNED_PROPOSAL_MIN: Final = 0.75
+# A head that leans further lies in a picture that lies on its side.
+_LEAN_MAX_DEG: Final = 60.0
 
-# Measured on faces, cats, cartoons and hands: BlazeFace alone calls look-alikes faces with a score
-# of up to .71, while the mesh's own score parts them widely (true >= .9, false <= .2).
-_PROPOSAL_MIN: Final = 0.5
-_TILE_PROPOSAL_MIN: Final = 0.6
-_FACE_SCORE_MIN: Final = 0.8
+# What can be animated. Beyond these the result is a smear, not a face: there are no pixels of the
+# far cheek, or too few of the lips.
+WIDTH_MIN_PX: Final = 64
+WIDTH_GOOD_PX: Final = 120
+YAW_MAX_DEG: Final = 35.0
+PITCH_MAX_DEG: Final = 30.0
+TURN_GOOD_DEG: Final = 20.0
 
-# A face found in the whole picture that is this large leaves nothing for the tiles to add: others
-# of its size would have been seen with it.
-_LARGE_SHARE: Final = 0.12
-_TILE_SHARES: Final = (1.0, 0.6, 0.4)
-# Smaller tiles would show faces too small to animate, and a narrow strip has thousands of them.
-_TILE_SIDE_MIN_PX: Final = 64
-_SAME_FACE_IOU: Final = 0.3
-# Detection sees 128 px, so a larger picture than this only costs time.
-_SEARCH_SIDE_PX: Final = 1280
+# The outline of the lips and the chin: what the jaw moves.
+_MOUTH: Final = (
+    *(61, 146, 91, 181, 84, 17, 314, 405, 321, 375),
+    *(291, 409, 270, 269, 267, 0, 37, 39, 40, 185),
+)
+_CHIN: Final = (148, 152, 377)
+# The mesh overshoots the chin of a closely cropped face by a pixel or two.
+_BORDER_SLACK_CM: Final = 0.3
+_OUTSIDE_SHARE_MAX: Final = 0.25
 
-# The crop that the mesh network was trained on is the face's box, half as wide again.
-_CROP_PER_BOX: Final = 1.5
-# The first pass finds the crop; the others, at slightly different scales, are averaged, which
-# removes most of the network's sub-pixel noise.
-_PASS_SCALES: Final = (1.0, 1.0, 1.06, 0.94)
-
-
-@dataclass(frozen=True)
-class Face:
-    """A face in a picture.
-
-    `box` is (left, top, right, bottom) in pixels, from the brows to the chin; `score` is 0..1;
-    `eyes` are the middles of both eyes, (x, y), the face's right eye first.
-    """
-
-    box: tuple[float, float, float, float]
-    score: float
-    eyes: tuple[tuple[float, float], tuple[float, float]]
-
-    @property
-    def size_px(self) -> float:
-        """The longer side of the box."""
-        left, top, right, bottom = self.box
-        return max(right - left, bottom - top)
+_INNER_LIPS_UPPER: Final = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
+_INNER_LIPS_LOWER: Final = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
+# Lightness (0..100) across the lips varies by 20 and more on photos and paintings, by 8 or less
+# under masks, hands and thick beards; dark pictures have less of all, hence the ratio.
+_LIP_CONTRAST_MIN: Final = 10.0
+_LIP_CONTRAST_RATIO_MIN: Final = 0.25
 
 
 @dataclass(frozen=True, eq=False)
-class Pose:
-    """How a head is held: the similarity from the standard head (cm, y down, z away) to pixels.
+class FaceChoice:
+    """The face that will speak.
 
-    `rotation` is float64[3, 3]: pitch about x (positive: the head nods), then yaw about y
-    (positive: it turns to the picture's left), then roll about z (positive: clockwise); the angles
-    are in radians. `scale_px_per_cm` is the unit of what is built on the face.
+    `picture` is the picture given, turned upright if it lay on its side; `mesh` is in its pixels.
+    `faces` are the faces to choose from, left to right: `number` counts them from 1. `notices` are
+    the picture's own and those about the face.
     """
 
-    scale_px_per_cm: float
-    rotation: Points
-    yaw_rad: float
-    pitch_rad: float
-    roll_rad: float
+    picture: Picture
+    mesh: Mesh
+    faces: tuple[Face, ...]
+    number: int
+    notices: tuple[Notice, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class Mesh:
-    """The 468 points of one face.
+def choose_face(picture: Picture, *, number: int | None = None) -> FaceChoice:
+    """Choose the face to animate: the largest, or by `number`, counted from 1 left to right.
 
-    `points` is float64[468, 3] in px of the picture (z in the same unit, smaller is nearer);
-    `score` is 0..1: how sure it is a face.
+    Faces less than a quarter as large as the largest are bystanders and are not counted.
+
+    Raises `NoFace`, `NoSuchFace`, `FaceTooSmall` (less than 64 px across), `FaceTurned` (more than
+    35 degrees to a side, 30 up or down) and `FaceCut` (mouth or chin outside the picture).
     """
-
-    points: Points
-    score: float
-    pose: Pose
-
-
-def find_faces(rgb: Rgb) -> tuple[Face, ...]:
-    """Return the faces of an upright RGB picture, largest first; an empty tuple if there is none.
-
-    The whole picture is looked at first (3 ms); only if that shows no large face, overlapping tiles
-    are searched for smaller ones. Faces down to about 24 px are found, heads within about 60
-    degrees of upright.
-    """
-    small, factor = _shrink(rgb, _SEARCH_SIDE_PX / max(rgb.shape[:2]))
-    short, long = sorted(small.shape[:2])
-    candidates = _propose_in(small, (0, 0, long), _PROPOSAL_MIN)
-    if max((face.size_px for face in candidates), default=0.0) < _LARGE_SHARE * short:
-        candidates += _propose_in_tiles(small)
-    faces = [
-        Face(face.box, mesh_score, face.eyes)
-        for face in _without_repeats(candidates)
-        if (mesh_score := _trace_around(small, _crop_of_face(face))[1]) >= _FACE_SCORE_MIN
-    ]
-    faces.sort(key=lambda face: face.size_px * face.score, reverse=True)
-    return tuple(_scaled(face, 1.0 / factor) for face in faces)
-
-
-def mesh_of(rgb: Rgb, face: Face) -> Mesh:
-    """Return the points of `face`, found by `find_faces` in the same RGB picture.
-
-    Four passes of the network, 5 to 15 ms in all. The result does not depend on where exactly the
-    box lies.
-    """
-    first = _crop_of_face(face)
-    small, factor = _shrink(rgb, TRACE_SIDE_PX / first.side_px)
-    crop = first.scaled(factor)
-    found: list[Points] = []
-    scores: list[float] = []
-    for scale in _PASS_SCALES:
-        points, score = _trace_around(small, crop.widened(scale))
-        found.append(points)
-        scores.append(score)
-        crop = _crop_of_points(points)
-    points = np.mean(found[1:], axis=0)
-    # Pixel middles: (x + .5) scales, not x.
-    points[:, :2] = (points[:, :2] + 0.5) / factor - 0.5
-    points[:, 2] /= factor
-    return Mesh(points=points, score=float(np.mean(scores[1:])), pose=pose_of(points))
-
-
-def pose_of(points: Points) -> Pose:
-    """Fit the standard head to a face's points (float64[468, 3], px).
-
-    A least-squares similarity in closed form: S. Umeyama, "Least-squares estimation of
-    transformation parameters between two point patterns", IEEE PAMI 13(4), 1991.
-    """
-    head = canonical_points() * (1.0, -1.0, -1.0)
-    head = head - head.mean(axis=0)
-    seen = points - points.mean(axis=0)
-    u, singular, vt = np.linalg.svd(seen.T @ head)
-    mirror = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
-    rotation: Points = (u * mirror) @ vt
-    return Pose(
-        scale_px_per_cm=float((singular * mirror).sum() / (head**2).sum()),
-        rotation=rotation,
-        yaw_rad=float(np.arctan2(-rotation[2, 0], np.hypot(rotation[0, 0], rotation[1, 0]))),
-        pitch_rad=float(np.arctan2(rotation[2, 1], rotation[2, 2])),
-        roll_rad=float(np.arctan2(rotation[1, 0], rotation[0, 0])),
+    rgb, faces = _upright_faces(picture.rgb)
+    if not faces:
+        raise NoFace(
+            "No face was found in the picture. It should show a whole face from the front."
+        )
+    if number is not None or len(faces) > 1:
+        faces = find_faces(rgb, tiles="always") or faces
+    near = [face for face in faces if face.size_px >= _BYSTANDER_SHARE * faces[0].size_px]
+    faces = tuple(sorted(near, key=lambda face: face.middle[0]))
+    notices = list(picture.notices)
+    if rgb is not picture.rgb:
+        notices.append(
+            Notice("picture_turned", "The picture lay on its side; it was turned upright.")
+        )
+    chosen = _largest(faces) if number is None else number
+    if not 1 <= chosen <= len(faces):
+        shown = "one face" if len(faces) == 1 else f"{len(faces)} faces, counted from the left"
+        raise NoSuchFace(f"There is no face number {chosen}: the picture shows {shown}.")
+    crowd = (
+        f"The picture shows {len(faces)} faces; number {chosen} from the left was chosen,"
+        " another can be with --face N."
+    )
+    if number is None and len(faces) > 1:
+        notices.append(Notice("several_faces", f"The largest face speaks. {crowd}"))
+    mesh = mesh_of(rgb, faces[chosen - 1])
+    try:
+        notices += _judge(rgb, mesh)
+    except ImageRejected as error:
+        if len(faces) == 1:
+            raise
+        raise type(error)(f"{error} {crowd}") from error
+    return FaceChoice(
+        picture=picture if rgb is picture.rgb else replace(picture, rgb=rgb),
+        mesh=mesh,
+        faces=faces,
+        number=chosen,
+        notices=tuple(notices),
     )
 
 
-# Detection.
+def _upright_faces(rgb: Rgb) -> tuple[Rgb, tuple[Face, ...]]:
+    """Return the picture the way its best face is upright, and the faces it then has.
+
+    The other three ways are tried only if the picture as it is does not show an upright face for
+    sure.
+    """
+    faces = find_faces(rgb)
+    if faces and _is_surely_upright(faces[0]):
+        return rgb, faces
+    best, best_rgb, best_faces = _uprightness(faces), rgb, faces
+    for quarters in (1, 3, 2):
+        turned = np.ascontiguousarray(np.rot90(rgb, quarters))
+        found = _without_doubtful(find_faces(turned, tiles="never" if faces else "if_needed"))
+        if _uprightness(found) > best:
+            best, best_rgb, best_faces = _uprightness(found), turned, found
+    return best_rgb, best_faces
 
 
-def _propose_in_tiles(rgb: Rgb) -> list[Face]:
-    """Search overlapping squares of three sizes, each half a side further than the last."""
-    height, width = rgb.shape[:2]
-    faces: list[Face] = []
-    for share in _TILE_SHARES:
-        side = max(round(share * min(height, width)), _TILE_SIDE_MIN_PX)
-        for top in _tile_starts(height, side):
-            for left in _tile_starts(width, side):
-                faces += _propose_in(rgb, (left, top, side), _TILE_PROPOSAL_MIN)
-    return faces
+def _without_doubtful(faces: tuple[Face, ...]) -> tuple[Face, ...]:
+    return tuple(
+        face
+        for face in faces
+        if face.score >= _SURE_SCORE and face.proposal >= _TURNED_PROPOSAL_MIN
+    )
 
 
-def _tile_starts(length: int, side: int) -> list[int]:
-    room = max(length - side, 0)
-    return [round(start) for start in np.linspace(0, room, int(np.ceil(room / (side / 2))) + 1)]
+def _is_surely_upright(face: Face) -> bool:
+    return (
+        face.score >= _SURE_SCORE
+        and face.proposal >= _SURE_PROPOSAL
+        and _lean_deg(face) <= _LEAN_MAX_DEG
+    )
 
 
-def _propose_in(rgb: Rgb, square: tuple[int, int, int], score_min: float) -> list[Face]:
-    """Return the candidates within a square (left, top, side); beyond the picture it is black."""
-    left, top, side = square
-    square_px = np.zeros((side, side, 3), np.uint8)
-    tile = rgb[top : top + side, left : left + side]
-    square_px[: tile.shape[0], : tile.shape[1]] = tile
-    found = propose(_resized(square_px, (PROPOSAL_SIDE_PX, PROPOSAL_SIDE_PX)))
-    corner = np.array([left, top], np.float64)
-    faces = []
-    for index in np.flatnonzero(found.scores >= score_min):
-        low = corner + side * (found.centers[index] - found.sizes[index] / 2)
-        high = corner + side * (found.centers[index] + found.sizes[index] / 2)
-        eyes = corner + side * found.eyes[index]
-        faces.append(
-            Face(
-                box=(float(low[0]), float(low[1]), float(high[0]), float(high[1])),
-                score=float(found.scores[index]),
-                eyes=(
-                    (float(eyes[0, 0]), float(eyes[0, 1])),
-                    (float(eyes[1, 0]), float(eyes[1, 1])),
-                ),
+def _uprightness(faces: tuple[Face, ...]) -> tuple[bool, float]:
+    """Rank a way of holding the picture by its largest face."""
+    if not faces:
+        return False, 0.0
+    return _lean_deg(faces[0]) <= _LEAN_MAX_DEG, faces[0].proposal
+
+
+def _lean_deg(face: Face) -> float:
+    (right_x, right_y), (left_x, left_y) = face.eyes
+    return abs(float(np.degrees(np.arctan2(left_y - right_y, left_x - right_x))))
+
+
+def _largest(faces: tuple[Face, ...]) -> int:
+    return max(range(len(faces)), key=lambda at: faces[at].size_px * faces[at].score) + 1
+
+
+def _judge(rgb: Rgb, mesh: Mesh) -> list[Notice]:
+    """Raise if the face cannot be animated; return what will make it look less than good."""
+    notices = [*_judge_size(mesh), *_judge_turn(mesh.pose)]
+    _judge_place(rgb, mesh)
+    if _is_mouth_hidden(rgb, mesh):
+        notices.append(
+            Notice(
+                "mouth_hidden",
+                "The lips can hardly be seen; behind a mask, a hand or a beard only the jaw moves.",
             )
         )
-    return faces
+    return notices
 
 
-def _without_repeats(faces: list[Face]) -> list[Face]:
-    """Keep the best of each group of overlapping boxes (non-maximum suppression)."""
-    kept: list[Face] = []
-    for face in sorted(faces, key=lambda face: face.score, reverse=True):
-        if all(_overlap(face, other) < _SAME_FACE_IOU for other in kept):
-            kept.append(face)
-    return kept
-
-
-def _overlap(one: Face, other: Face) -> float:
-    """Return the boxes' shared area over their united area."""
-    width = min(one.box[2], other.box[2]) - max(one.box[0], other.box[0])
-    height = min(one.box[3], other.box[3]) - max(one.box[1], other.box[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    shared = width * height
-    areas = [(f.box[2] - f.box[0]) * (f.box[3] - f.box[1]) for f in (one, other)]
-    return shared / (sum(areas) - shared)
-
-
-def _scaled(face: Face, factor: float) -> Face:
-    left, top, right, bottom = (edge * factor for edge in face.box)
-    (right_x, right_y), (left_x, left_y) = face.eyes
-    return Face(
-        box=(left, top, right, bottom),
-        score=face.score,
-        eyes=((right_x * factor, right_y * factor), (left_x * factor, left_y * factor)),
-    )
-
-
-def _shrink(rgb: Rgb, factor: float) -> tuple[Rgb, float]:
-    """Return the picture scaled down by `factor` and the factor it got; never enlarge."""
-    if factor >= 1.0:
-        return rgb, 1.0
-    height, width = rgb.shape[:2]
-    size = (max(round(width * factor), 1), max(round(height * factor), 1))
-    return _resized(rgb, size), size[0] / width
-
-
-def _resized(rgb: Rgb, size: tuple[int, int]) -> Rgb:
-    return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-
-# The mesh.
-
-
-@dataclass(frozen=True)
-class _Crop:
-    """A square in the picture: its middle and side in px, turned so that the eyes are level."""
-
-    x: float
-    y: float
-    side_px: float
-    roll_rad: float
-
-    def scaled(self, factor: float) -> _Crop:
-        return _Crop(self.x * factor, self.y * factor, self.side_px * factor, self.roll_rad)
-
-    def widened(self, scale: float) -> _Crop:
-        return _Crop(self.x, self.y, self.side_px * scale, self.roll_rad)
-
-    def to_picture(self) -> npt.NDArray[np.float64]:
-        """Return the affine map, float64[2, 3], from pixels of the net's input to the picture's."""
-        scale = self.side_px / TRACE_SIDE_PX
-        turn = scale * np.array(
-            [
-                [np.cos(self.roll_rad), -np.sin(self.roll_rad)],
-                [np.sin(self.roll_rad), np.cos(self.roll_rad)],
-            ]
+def _judge_size(mesh: Mesh) -> list[Notice]:
+    width_px = round(mesh.width_px)
+    if width_px < WIDTH_MIN_PX:
+        raise FaceTooSmall(
+            f"The face is only {width_px} pixels wide; at least {WIDTH_MIN_PX} are needed."
+            " Use a larger picture."
         )
-        middle = (TRACE_SIDE_PX - 1) / 2
-        shift = np.array([self.x, self.y]) - turn @ (middle, middle)
-        return np.concatenate([turn, shift[:, None]], axis=1)
+    if width_px < WIDTH_GOOD_PX:
+        return [
+            Notice(
+                "face_small",
+                f"The face is {width_px} pixels wide; from {WIDTH_GOOD_PX} on it looks sharp.",
+            )
+        ]
+    return []
 
 
-def _crop_of_face(face: Face) -> _Crop:
-    left, top, right, bottom = face.box
-    (right_x, right_y), (left_x, left_y) = face.eyes
-    return _Crop(
-        x=(left + right) / 2,
-        y=(top + bottom) / 2,
-        side_px=_CROP_PER_BOX * face.size_px,
-        roll_rad=float(np.arctan2(left_y - right_y, left_x - right_x)),
+def _judge_turn(pose: Pose) -> list[Notice]:
+    yaw_deg = round(abs(float(np.degrees(pose.yaw_rad))))
+    pitch_deg = round(abs(float(np.degrees(pose.pitch_rad))))
+    if yaw_deg > YAW_MAX_DEG:
+        raise FaceTurned(
+            f"The face is turned {yaw_deg} degrees to the side; up to {YAW_MAX_DEG:.0f} can be"
+            " animated. Use a picture from the front."
+        )
+    if pitch_deg > PITCH_MAX_DEG:
+        way = "down" if pose.pitch_rad > 0 else "up"
+        raise FaceTurned(
+            f"The face looks {pitch_deg} degrees {way}; up to {PITCH_MAX_DEG:.0f} can be animated."
+            " Use a picture from the front."
+        )
+    if max(yaw_deg, pitch_deg) > TURN_GOOD_DEG:
+        return [
+            Notice(
+                "face_turned",
+                f"The face is turned {max(yaw_deg, pitch_deg)} degrees away; it looks best from the"
+                " front.",
+            )
+        ]
+    return []
+
+
+def _judge_place(rgb: Rgb, mesh: Mesh) -> None:
+    height, width = rgb.shape[:2]
+    slack_px = _BORDER_SLACK_CM * mesh.pose.scale_px_per_cm
+    x, y = mesh.points[:, 0], mesh.points[:, 1]
+    outside = (
+        (x < -slack_px) | (y < -slack_px) | (x > width - 1 + slack_px) | (y > height - 1 + slack_px)
     )
+    if outside[[*_MOUTH, *_CHIN]].any() or outside.mean() > _OUTSIDE_SHARE_MAX:
+        raise FaceCut(
+            "The face is cut off by the picture's border. The whole face must be in the picture,"
+            " mouth and chin above all."
+        )
 
 
-def _crop_of_points(points: Points) -> _Crop:
-    right, left = points[EYE_CORNERS[0], :2], points[EYE_CORNERS[1], :2]
-    roll = float(np.arctan2(left[1] - right[1], left[0] - right[0]))
-    along = np.array([[np.cos(roll), np.sin(roll)], [-np.sin(roll), np.cos(roll)]])
-    level = points[:, :2] @ along.T
-    low, high = level.min(axis=0), level.max(axis=0)
-    x, y = along.T @ ((low + high) / 2)
-    return _Crop(float(x), float(y), _CROP_PER_BOX * float((high - low).max()), roll)
-
-
-def _trace_around(rgb: Rgb, crop: _Crop) -> tuple[Points, float]:
-    """Return the points of the face in the crop, in px of the picture, and the mesh's score."""
-    to_picture = crop.to_picture()
-    upright = cv2.warpAffine(
-        rgb,
-        to_picture,
-        (TRACE_SIDE_PX, TRACE_SIDE_PX),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_CONSTANT,
+def _is_mouth_hidden(rgb: Rgb, mesh: Mesh) -> bool:
+    """Whether lightness hardly changes across the lips, along lines from the nose to the chin."""
+    scale = mesh.pose.scale_px_per_cm
+    flat = mesh.points[:, :2]
+    line = (flat[list(_INNER_LIPS_UPPER)] + flat[list(_INNER_LIPS_LOWER)]) / 2
+    along = (line[-1] - line[0]) / np.hypot(*(line[-1] - line[0]))
+    across = np.array([-along[1], along[0]]) * scale
+    # The corners of the mouth say little, so they are left out.
+    places = np.linspace(1.5, len(line) - 2.5, 15)
+    middle = np.stack([np.interp(places, range(len(line)), line[:, axis]) for axis in (0, 1)], 1)
+    points = middle[:, None] + np.linspace(-0.8, 0.8, 33)[:, None] * across
+    smooth = cv2.GaussianBlur(rgb, (0, 0), max(0.05 * scale, 0.3))
+    samples = cv2.remap(
+        smooth,
+        points[..., 0].astype(np.float32),
+        points[..., 1].astype(np.float32),
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
     )
-    points, score = trace(np.asarray(upright, np.uint8))
-    # The network counts from the crop's edge, the picture from the middle of its first pixel.
-    flat = points[:, :2] - 0.5
-    depth = points[:, 2:] * (crop.side_px / TRACE_SIDE_PX)
-    return np.concatenate([flat @ to_picture[:, :2].T + to_picture[:, 2], depth], axis=1), score
+    lightness = cv2.cvtColor(samples, cv2.COLOR_RGB2LAB)[..., 0] * (100.0 / 255.0)
+    highest = lightness.max(axis=1)
+    contrast = highest - lightness.min(axis=1)
+    ratio = contrast / np.maximum(highest, 1.0)
+    return bool(
+        np.median(contrast) < _LIP_CONTRAST_MIN and np.median(ratio) < _LIP_CONTRAST_RATIO_MIN
+    )
