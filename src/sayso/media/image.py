@@ -98,7 +98,7 @@ def read_picture(source: Path | bytes, *, limits: ImageLimits = ImageLimits()) -
     `ImageUnreadable` (missing, empty or damaged).
     """
     content = _content_of(source, limits)
-    kind = _sniff(content)
+    kind = kind_of(content)
     with warnings.catch_warnings():
         # Pillow's warnings are about metadata that we drop, and bombs, which our limit refuses.
         warnings.simplefilter("ignore")
@@ -135,7 +135,8 @@ def _content_of(source: Path | bytes, limits: ImageLimits) -> bytes:
     return content
 
 
-def _sniff(content: bytes) -> str:
+def kind_of(content: bytes) -> str:
+    """Return which of `KINDS` a file's first bytes say it is, or raise `ImageUnsupported`."""
     for start, kind in _FIRST_BYTES:
         if content.startswith(start):
             return kind

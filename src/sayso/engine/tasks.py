@@ -1,0 +1,95 @@
+"""What a child may be asked to do (`media.child.TASKS`): plain values in, plain values out.
+
+    inspect_image    what a picture is, and the face that would speak (asked by `media.inspection`)
+    render           a portrait and a recording to a video, with progress
+
+The arguments come from our own parent process; the files they name are strangers'. What needs no
+engine is in `media/tasks.py`, so that its child starts in half the time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from sayso.engine.face import Face, FaceChoice, choose_face
+from sayso.engine.talk import Progress, TalkOptions, make_video
+from sayso.errors import ImageRejected, Notice
+from sayso.media.audio import SpeechLimits
+from sayso.media.image import ImageLimits, Picture, kind_of, read_picture
+
+if TYPE_CHECKING:
+    from sayso.media.child import Json, Report
+
+# The parent tells its listeners twice a second; more often would only cost.
+_REPORT_EVERY_S: Final = 0.1
+
+_FIRST_BYTES: Final = 512
+_IMAGE_SUFFIXES: Final = {"JPEG": "jpg"}
+
+
+def inspect_image(arguments: dict[str, Any], _report: Report) -> Json:
+    """Read a picture and look for its face; `face_problem` says why none could speak.
+
+    The box is in the pixels of the picture as it is used: upright, and reduced if it was huge.
+    """
+    path = Path(arguments["path"])
+    picture = read_picture(path, limits=ImageLimits(**arguments["limits"]))
+    with path.open("rb") as file:
+        kind = kind_of(file.read(_FIRST_BYTES))
+    found = _face_in(picture)
+    choice = found if isinstance(found, FaceChoice) else None
+    problem = found if isinstance(found, ImageRejected) else None
+    used = choice.picture if choice else picture
+    height, width = used.rgb.shape[:2]
+    return {
+        "suffix": _IMAGE_SUFFIXES.get(kind, kind.lower()),
+        "width": width,
+        "height": height,
+        "face": _box_of(choice.faces[choice.number - 1]) if choice else None,
+        "n_faces": len(choice.faces) if choice else 0,
+        "face_problem": {"code": problem.code, "text": str(problem)} if problem else None,
+        "notices": _plain(choice.notices if choice else picture.notices),
+    }
+
+
+def render(arguments: dict[str, Any], report: Report) -> Json:
+    """Make a video; report the stage and how much of it is done, at most ten times a second."""
+    reported_s = float("-inf")
+
+    def on_progress(progress: Progress) -> None:
+        nonlocal reported_s
+        now_s = time.monotonic()
+        if progress.done in {0, progress.total} or now_s - reported_s >= _REPORT_EVERY_S:
+            reported_s = now_s
+            report(asdict(progress))
+
+    talk = make_video(
+        Path(arguments["portrait"]),
+        Path(arguments["speech"]),
+        Path(arguments["output"]),
+        options=TalkOptions(**arguments.get("options", {})),
+        image_limits=ImageLimits(**arguments.get("image_limits", {})),
+        speech_limits=SpeechLimits(**arguments.get("speech_limits", {})),
+        on_progress=on_progress,
+    )
+    return {**asdict(talk), "path": str(talk.path), "notices": _plain(talk.notices)}
+
+
+def _face_in(picture: Picture) -> FaceChoice | ImageRejected:
+    try:
+        return choose_face(picture)
+    except ImageRejected as error:
+        return error
+
+
+def _box_of(face: Face) -> Json:
+    left, top, right, bottom = (round(edge) for edge in face.box)
+    return {"left": left, "top": top, "width": right - left, "height": bottom - top}
+
+
+def _plain(notices: Iterable[Notice]) -> list[Json]:
+    return [{"code": notice.code, "text": notice.text} for notice in notices]
