@@ -278,6 +278,16 @@ def before_submit(job: Job, *, now: Instant, traits: ProviderTraits) -> End | No
     return None if stop is None else end_of(stop, job, traits)
 
 
+def orphaned(job: Job, *, now: Instant, policy: Policy) -> End | None:
+    """Return how a generation ends whose provider is no longer set up, or None while it waits."""
+    stop = stop_of(job, now)
+    if stop is None or job.state is State.STORING:
+        return None
+    if now < after(stop.since, policy.cancel_grace_s):
+        return None
+    return end_of(stop, job, ProviderTraits(name=job.provider, label=job.provider))
+
+
 def observe(job: Job, seen: Prediction | None, view: View) -> Observed:
     """Decide what follows from a look at a running prediction.
 

@@ -140,7 +140,7 @@ def end_strays(tx: Tx, ended: Sequence[tuple[Stray, Prediction]], *, now: Instan
         _book_loss(tx, change, now)
 
 
-def pace_of(tx: Tx, model: str, *, limit: int = 20) -> list[tuple[float, int]]:
+def pace_of(tx: Tx, *, model: str, limit: int = 20) -> list[tuple[float, int]]:
     """Return (seconds taken, seconds of speech) of the model's latest successes."""
     rows = tx.execute(
         select(g.completed_at - func.coalesce(g.started_at, g.created_at), g.seconds)

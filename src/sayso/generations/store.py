@@ -345,7 +345,8 @@ def make_due(tx: Tx, *, nonce: Nonce, provider_id: ProviderId | None, now: Insta
                 p.attempt == row.attempt,
                 p.provider_id.is_(None),
             )
-            .values(provider_id=provider_id)
+            # One that counted as absent runs after all: `steps.strays` will end it.
+            .values(provider_id=provider_id, state="processing", finished_at=None)
         )
     tx.execute(
         update(generations)
