@@ -61,6 +61,17 @@
     │   ├── ProviderTimedOut       no answer: nobody knows whether it was done
     │   └── OutputLost             it made a video and no longer has it
     ├── VideoRefused               a provider's video failed the probe
+    ├── RequestRefused             an HTTP request that is not even read
+    │   ├── KeyRequired            it needs the service's key
+    │   ├── AddressRefused         it came by a host name or from a site that may not come in
+    │   ├── TooManyTries           too many wrong keys: wait
+    │   ├── BodyTooLarge           more bytes than the limit
+    │   ├── BodyUnsupported        not of the media type that is read here
+    │   └── BodyInvalid            not what the reference says
+    ├── GenerationTimedOut         a request waited for a video that did not come in time
+    ├── ShuttingDown               the service is stopping: ask again in a moment
+    ├── ServiceUnreachable         the command line's service does not answer
+    ├── ServiceRefused             it did, with an error of its own: `service_code`
     └── Canceled                   the caller asked to stop
 
 Every class has a stable `code` (the API's and the CLI's word for it) and carries a sentence a user
@@ -474,6 +485,90 @@ class VideoRefused(SaysoError):
     """A provider's video failed the probe: it is not delivered and not paid."""
 
     code = "video_refused"
+
+
+class RequestRefused(SaysoError):
+    """An HTTP request that is refused before anything is done for it."""
+
+    code = "request_refused"
+
+
+class KeyRequired(RequestRefused):
+    """The request needs the service's key, as a bearer token or by the page."""
+
+    code = "key_required"
+
+
+class AddressRefused(RequestRefused):
+    """The request names a host, or comes from a site, that may not come in here."""
+
+    code = "address_refused"
+
+
+class TooManyTries(RequestRefused):
+    """Too many wrong keys came; `retry_after_s` says when another is looked at."""
+
+    code = "too_many_tries"
+
+    def __init__(self, text: str, *, retry_after_s: float) -> None:
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
+
+
+class BodyTooLarge(RequestRefused):
+    """The request's body has more bytes than the limit."""
+
+    code = "body_too_large"
+
+
+class BodyUnsupported(RequestRefused):
+    """The request's body is not of the media type that is read here."""
+
+    code = "body_unsupported"
+
+
+class BodyInvalid(RequestRefused):
+    """The request's body or query is not what the reference says."""
+
+    code = "body_invalid"
+
+
+class GenerationTimedOut(SaysoError):
+    """A request waited for a video that did not come in time; `generation_id` says which."""
+
+    code = "generation_timed_out"
+
+    def __init__(self, text: str, *, generation_id: str) -> None:
+        super().__init__(text)
+        self.generation_id = generation_id
+
+
+class ShuttingDown(SaysoError):
+    """The service is stopping or starting again; the same request may be repeated."""
+
+    code = "shutting_down"
+
+
+class ServiceUnreachable(SaysoError):
+    """The service that the command line is to use does not answer."""
+
+    code = "service_unreachable"
+
+
+class ServiceRefused(SaysoError):
+    """The service answered with an error; `service_code` is its own code for it."""
+
+    code = "service_refused"
+
+    def __init__(self, text: str, *, status: int, service_code: str | None = None) -> None:
+        super().__init__(text)
+        self.status = status
+        self.service_code = service_code
+
+    @property
+    def is_about_input(self) -> bool:
+        """Whether the same request would be refused again."""
+        return 400 <= self.status < 500  # noqa: PLR2004 (HTTP's client errors)
 
 
 class Canceled(SaysoError):

@@ -1,0 +1,96 @@
+"""What every command of `sayso` shares: how it ends, and how it refuses.
+
+speaking()     turns what a command raises into a sentence and an exit code
+Command        the terminal of one command, with its exit code
+EXIT_...       the exit codes; `cli.py` says what they mean
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Final, TypeAlias
+
+from cyclopts import Parameter
+
+from sayso.errors import (
+    InputRejected,
+    InsufficientCredits,
+    LedgerRefused,
+    OptionInvalid,
+    SaysoError,
+    ServiceRefused,
+)
+from sayso.terminal import Terminal
+
+EXIT_BROKEN: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_REFUSED: Final = 3
+EXIT_FILES: Final = 4
+EXIT_FINDINGS: Final = 5
+EXIT_INTERRUPTED: Final = 130
+
+AsJson: TypeAlias = Annotated[
+    bool, Parameter(name="--json", negative=(), help="Print the result as one JSON object.")
+]
+Quiet: TypeAlias = Annotated[
+    bool, Parameter(name=["--quiet", "-q"], negative=(), help="Print nothing but errors.")
+]
+
+
+class Command(Terminal):
+    """A terminal that remembers how its command ended."""
+
+    exit_code = 0
+
+
+@contextmanager
+def speaking(*, as_json: bool = False, quiet: bool = False) -> Iterator[Command]:
+    """Turn what a command raises into a sentence and an exit code."""
+    with Command(as_json=as_json, quiet=quiet) as terminal:
+        try:
+            yield terminal
+        except OptionInvalid as error:
+            terminal.error(error.code, str(error))
+            terminal.exit_code = EXIT_USAGE
+        except (InputRejected, InsufficientCredits, LedgerRefused) as error:
+            terminal.error(error.code, str(error))
+            terminal.exit_code = EXIT_REFUSED
+        except ServiceRefused as error:
+            # What the service says of an input is what a command on this machine would say.
+            terminal.error(error.service_code or error.code, str(error))
+            terminal.exit_code = EXIT_REFUSED if error.is_about_input else EXIT_BROKEN
+        except SaysoError as error:
+            terminal.error(error.code, str(error))
+            terminal.exit_code = EXIT_BROKEN
+        except OSError as error:
+            terminal.error("file_system", _about_files(error))
+            terminal.exit_code = EXIT_FILES
+        except KeyboardInterrupt:
+            terminal.error("interrupted", "Stopped; nothing is left behind.")
+            terminal.exit_code = EXIT_INTERRUPTED
+
+
+def _about_files(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}."
+
+
+def require_files(*paths: Path) -> None:
+    """Refuse inputs that are not there, or are folders, before anything is read."""
+    for path in paths:
+        if not path.is_file():
+            number = errno.EISDIR if path.is_dir() else errno.ENOENT
+            raise OSError(number, os.strerror(number), str(path))
+
+
+def require_folder(output: Path) -> None:
+    """Refuse an output without a folder before any work is done for it."""
+    folder = output.parent
+    if not folder.is_dir():
+        raise OptionInvalid(f"The folder {folder} for the output does not exist.")
+    if output.is_dir():
+        raise OptionInvalid(f"{output} is a folder; --output names a file.")
