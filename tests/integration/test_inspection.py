@@ -20,8 +20,9 @@ from sayso.errors import (
     SpeechTooLong,
     VideoUnreadable,
 )
-from sayso.media.child import ChildLimits, Json, decode_limits, render_limits
+from sayso.media.child import ChildLimits, Json
 from sayso.media.inspection import Inspector
+from sayso.media.limits import decode_limits, render_limits
 from sayso.settings import Settings
 from tests.recordings import tone, write_recording, write_video
 

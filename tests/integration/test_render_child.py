@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from sayso.errors import Canceled, OptionInvalid, SpeechTooLong
-from sayso.media.child import Json, render_limits, run_child
+from sayso.media.child import Json, run_child
+from sayso.media.limits import render_limits
 from sayso.media.probe import judge, probe_video
 from sayso.settings import Settings
 from tests.recordings import tone, write_recording

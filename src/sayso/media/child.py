@@ -1,9 +1,8 @@
 """Work on hostile bytes, done in a child process that has little time, memory and no network.
 
-    run_child()       run a task in a child: its result, or what it raised
-    TASKS             the functions that a child may be asked to run
-    ChildLimits       processor, wall time, memory, file size
-    decode_limits(), render_limits()   what the operator gives each kind of child
+    run_child()    run a task in a child: its result, or what it raised
+    TASKS          the functions that a child may be asked to run
+    ChildLimits    processor, wall time, memory, file size
 
 The child is started by exec, never by fork, in a session of its own and with an environment of its
 own: no secret of ours is in it. It limits itself before it opens any input (`child_main.py`).
@@ -16,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import os
 import signal
 import sys
@@ -27,7 +25,6 @@ from dataclasses import asdict, dataclass
 from typing import Final, NoReturn, TypeAlias
 
 from sayso.errors import Canceled, ChildCrashed, ChildTimedOut, SaysoError
-from sayso.settings import Settings
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 Report: TypeAlias = Callable[[Json], None]
@@ -45,8 +42,6 @@ _GIB: Final = 1 << 30
 _LINE_BYTES: Final = 1 << 20
 _ALL_LINES_BYTES: Final = 64 << 20
 _LAST_WORDS_BYTES: Final = 8192
-# Processor time is the limit; the wall clock only ends a child that sleeps or starves.
-_WALL_PER_CPU: Final = 6.0
 
 # One thread for each numeric library: there are several children, and a thread reserves address
 # space, as does each of malloc's arenas.
@@ -75,26 +70,6 @@ class ChildLimits:
 
 
 DECODE_LIMITS: Final = ChildLimits()
-
-
-def decode_limits(settings: Settings) -> ChildLimits:
-    """Return what a child that looks at an input may use."""
-    return ChildLimits(
-        cpu_s=settings.decode_cpu_s,
-        wall_s=_WALL_PER_CPU * settings.decode_cpu_s,
-        memory_bytes=settings.decode_memory_bytes,
-    )
-
-
-def render_limits(settings: Settings, *, speech_s: float) -> ChildLimits:
-    """Return what a child that renders a video of so much speech may use."""
-    cpu_s = math.ceil(settings.render_cpu_s + settings.render_cpu_per_speech_s * speech_s)
-    return ChildLimits(
-        cpu_s=cpu_s,
-        wall_s=_WALL_PER_CPU * cpu_s,
-        memory_bytes=settings.render_memory_bytes,
-        file_bytes=settings.render_file_bytes,
-    )
 
 
 async def run_child(

@@ -20,7 +20,8 @@ from typing import Final, Protocol, Self, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from sayso.errors import ChildCrashed, ChildFailed, InputTooHard, Notice
-from sayso.media.child import DECODE_LIMITS, ChildLimits, Json, decode_limits, run_child
+from sayso.media.child import DECODE_LIMITS, ChildLimits, Json, run_child
+from sayso.media.limits import decode_limits
 from sayso.media.probe import Probe
 from sayso.settings import Settings
 
