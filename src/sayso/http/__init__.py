@@ -1,0 +1,1 @@
+"""The doors: the page, `/api`, `/v1`, callbacks and files, over HTTP."""

@@ -1,0 +1,205 @@
+"""The edge: what happens to every request, as pure ASGI middleware.
+
+    Edge         gives it an id, headers, a log line and a measurement; the last net for exceptions
+    BodyLimit    bounds the bytes of its body while they arrive
+    Measures     the Prometheus figures that the edge keeps
+
+Starlette's `BaseHTTPMiddleware` would cost several times the rest of a request.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from typing import Final
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sayso.errors import BodyTooLarge, SaysoError
+from sayso.http.errors import problem_response, unexpected_response
+from sayso.settings import Settings
+
+REQUEST_ID: Final = "sayso.request_id"
+
+_log: Final = structlog.get_logger("sayso.http")
+
+_CLIENTS_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# Asked so often that a line for each would bury the others.
+_QUIET: Final = ("/api/check-lipsync", "/livez", "/readyz", "/metrics", "/web/", "/files/")
+
+_BROKEN: Final = 500
+
+_API_POLICY: Final = "default-src 'none'; frame-ancestors 'none'; sandbox"
+_PAGE_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "media-src 'self' blob:; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
+_COMMON: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+)
+_FOR_API: Final = (*_COMMON, (b"content-security-policy", _API_POLICY.encode()))
+_FOR_PAGE: Final = (
+    *_COMMON,
+    (b"content-security-policy", _PAGE_POLICY.encode()),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=(self)"),
+)
+_STRICT_TRANSPORT: Final = (b"strict-transport-security", b"max-age=31536000")
+
+_CALLBACK_BYTES: Final = 1 << 20
+# A multipart body holds more than its file.
+_ENVELOPE_BYTES: Final = 64 << 10
+
+
+class Measures:
+    """What the edge counts; one registry for each app, so that tests may have several."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "sayso_http_requests",
+            "Requests by route and status.",
+            ("method", "route", "status"),
+            registry=self.registry,
+        )
+        self.seconds = Histogram(
+            "sayso_http_request_seconds",
+            "Time until the answer was sent, streams and waits included.",
+            ("route",),
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10, 60, 600),
+            registry=self.registry,
+        )
+        self.streams = Gauge(
+            "sayso_event_streams", "Event streams that are open.", registry=self.registry
+        )
+
+    def add(self, *, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one request."""
+        self.requests.labels(method, route, str(status)).inc()
+        self.seconds.labels(route).observe(seconds)
+
+
+class Edge:
+    """The outermost middleware of ours."""
+
+    def __init__(self, app: ASGIApp, *, measures: Measures, is_https: bool) -> None:
+        self._app = app
+        self._measures = measures
+        secure = (_STRICT_TRANSPORT,) if is_https else ()
+        self._for_page = (*_FOR_PAGE, *secure)
+        self._for_api = (*_FOR_API, *secure)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = time.perf_counter()
+        request_id = _id_of(scope)
+        scope[REQUEST_ID] = request_id
+        path: str = scope["path"]
+        extra = self._for_page if is_page(path) else self._for_api
+        answer = (*extra, (b"x-request-id", request_id.encode()))
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), *answer]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except SaysoError as error:
+            if status == 0:
+                await problem_response(error)(scope, receive, send_with_headers)
+        except Exception:  # noqa: BLE001 (the edge: whatever it was, the others go on)
+            _log.exception("request broke", request_id=request_id, path=path)
+            if status == 0:
+                await unexpected_response(request_id)(scope, receive, send_with_headers)
+        finally:
+            seconds = time.perf_counter() - begun
+            self._measures.add(
+                method=_known_method(scope["method"]),
+                route=_route_of(scope),
+                status=status,
+                seconds=seconds,
+            )
+            tell = _log.debug if path.startswith(_QUIET) and status < _BROKEN else _log.info
+            # The path alone: a query may hold a signature.
+            tell(
+                "request",
+                method=scope["method"],
+                path=path,
+                status=status,
+                ms=round(seconds * 1_000, 1),
+                request_id=request_id,
+            )
+
+
+class BodyLimit:
+    """Refuses a body above its limit: by its length where that is told, else as it arrives."""
+
+    def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
+        self._app = app
+        file_bytes = max(settings.image_max_bytes, settings.speech_max_bytes) + _ENVELOPE_BYTES
+        self._limits = (
+            ("/api/uploads", file_bytes),
+            ("/v1/files", file_bytes),
+            ("/callbacks/", _CALLBACK_BYTES),
+            ("", settings.json_body_max_bytes),
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http" or scope["method"] in {"GET", "HEAD"}:
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"]
+        limit = next(limit for prefix, limit in self._limits if path.startswith(prefix))
+        told = Headers(scope=scope).get("content-length", "0")
+        if told.isdecimal() and int(told) > limit:
+            raise _too_large(limit)
+        arrived = 0
+
+        async def receive_bounded() -> Message:
+            nonlocal arrived
+            message = await receive()
+            arrived += len(message.get("body", b""))
+            if arrived > limit:
+                raise _too_large(limit)
+            return message
+
+        await self._app(scope, receive_bounded, send)
+
+
+def is_page(path: str) -> bool:
+    """Whether a browser renders what lies there."""
+    return path in {"/", "/docs"} or path.startswith("/web/")
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The request is larger than {limit / 1e6:,.1f} MB.")
+
+
+def _id_of(scope: Scope) -> str:
+    given = Headers(scope=scope).get("x-request-id", "")
+    return given if _CLIENTS_ID.fullmatch(given) else secrets.token_hex(8)
+
+
+def _route_of(scope: Scope) -> str:
+    """Return the path's pattern, so that ids and inventions make no figures of their own."""
+    path: str | None = getattr(scope.get("route"), "path", None)
+    return path or "none"
+
+
+def _known_method(method: str) -> str:
+    known = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+    return method if method in known else "OTHER"
