@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sayso.errors import DownloadFailed, FaceTurned
+from sayso.errors import FaceTurned, InsufficientCredits
 
 Arguments = dict[str, Any]
 Report = Callable[[Any], None]
@@ -33,8 +33,8 @@ def reject(arguments: Arguments, report: Report) -> Any:
     raise FaceTurned("The face is turned by 70°.")
 
 
-def fail(arguments: Arguments, report: Report) -> Any:
-    raise DownloadFailed("Some text.", status=404)
+def claim_poverty(arguments: Arguments, report: Report) -> Any:
+    raise InsufficientCredits("There is no money.")
 
 
 def stumble(arguments: Arguments, report: Report) -> Any:

@@ -7,7 +7,7 @@
 The child is started by exec, never by fork, in a session of its own and with an environment of its
 own: no secret of ours is in it. It limits itself before it opens any input (`child_main.py`).
 What it says comes as lines of JSON, and the parent believes none of it blindly: the lines are
-bounded, an error's code must be one of `sayso.errors`, and a caller checks the result's shape.
+bounded, an error must be one that is for a child to say, and a caller checks the result's shape.
 However it ends, its whole process group is gone when `run_child` returns.
 """
 
@@ -24,7 +24,14 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Final, NoReturn, TypeAlias
 
-from sayso.errors import Canceled, ChildCrashed, ChildTimedOut, SaysoError
+from sayso.errors import (
+    Canceled,
+    ChildCrashed,
+    ChildFailed,
+    ChildTimedOut,
+    InputRejected,
+    SaysoError,
+)
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 Report: TypeAlias = Callable[[Json], None]
@@ -37,6 +44,9 @@ TASKS: Final[Mapping[str, str]] = {
     "probe_video": "sayso.media.tasks:probe_video",
     "render": "sayso.engine.tasks:render",
 }
+
+# What a child may raise: that the input is bad, or that it is too much.
+_MAY_SAY: Final = (InputRejected, ChildFailed)
 
 _GIB: Final = 1 << 30
 _LINE_BYTES: Final = 1 << 20
@@ -86,7 +96,7 @@ async def run_child(
     `on_progress` is given what the task reports. Setting `cancel` ends the child and raises
     `Canceled`; canceling the awaiting task ends it as well.
 
-    Raises what the task raised of `sayso.errors`; `ChildTimedOut` when it took too long and
+    Raises what the task raised of `InputRejected`; `ChildTimedOut` when it took too long and
     `ChildCrashed` when it died, which for a decoder means that the input was too much for it.
     """
     request: Json = {
@@ -215,18 +225,18 @@ def _result_of(answer: Json) -> Json:
 
 
 def _error_of(code: str, text: str) -> SaysoError:
-    """Return the error that the child named; one that needs more than a text is not for it."""
-    for kind in _error_classes(SaysoError):
-        if kind.code == code:
-            with suppress(TypeError):
+    """Return the error that the child named, if it is one that is for a child to say."""
+    for root in _MAY_SAY:
+        for kind in _classes_from(root):
+            if kind.code == code:
                 return kind(text)
     return ChildCrashed("The work ended with an error that is not known.")
 
 
-def _error_classes(root: type[SaysoError]) -> Iterator[type[SaysoError]]:
+def _classes_from(root: type[SaysoError]) -> Iterator[type[SaysoError]]:
     yield root
     for kind in root.__subclasses__():
-        yield from _error_classes(kind)
+        yield from _classes_from(kind)
 
 
 def _refuse_constant(text: str) -> NoReturn:

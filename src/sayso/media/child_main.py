@@ -1,8 +1,8 @@
 """What runs inside a child: `python -m sayso.media.child_main`, started by `child.run_child`.
 
-In this order, before any input is opened: standard output is taken for our messages alone; the
-child ties its life to its parent's; limits itself; leaves the network; and only then imports the
-task and runs it.
+In this order, before any input is opened: files that it inherited are closed and standard output is
+taken for our messages alone; the child ties its life to its parent's; limits itself; leaves the
+network; and only then imports the task and runs it.
 
 It dies with its parent in two ways: the kernel kills it (Linux), and its standard input, whose
 other end the parent holds, closes (everywhere). The network is left by a namespace of its own where
@@ -36,6 +36,7 @@ _CAPABILITY_VERSION_3: Final = 0x2008_0522
 _CAP_DAC_OVERRIDE: Final = 1 << 1
 _CAP_DAC_READ_SEARCH: Final = 1 << 2
 
+_STANDARD_ERROR: Final = 2
 _REQUEST_BYTES: Final = 1 << 20
 _CPU_GRACE_S: Final = 2
 _CV_NO_MEMORY: Final = -4
@@ -62,6 +63,7 @@ _REFUSED_EVENTS: Final = frozenset(
 
 def main() -> None:
     """Read a request from standard input, do it, write the answer, and end."""
+    _close_what_was_inherited()
     say = _take_over_stdout()
     request = json.loads(_read_line())
     _die_with(request["parent_pid"])
@@ -95,6 +97,14 @@ def leave_network() -> bool:
     with contextlib.suppress(AttributeError):
         _drop_capabilities(libc)
     return is_out
+
+
+def _close_what_was_inherited() -> None:
+    """Close all but the three standard files: event loops differ in what they pass on."""
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208 - plain numbers are wanted.
+        if int(name) > _STANDARD_ERROR:
+            with contextlib.suppress(OSError):  # The listing's own is closed already.
+                os.close(int(name))
 
 
 def _take_over_stdout() -> Callable[[dict[str, Any]], None]:
