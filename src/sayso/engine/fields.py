@@ -225,13 +225,15 @@ def _smoothstep(t: Floats) -> Floats:
 class _MouthGrid:
     """The grid in the mouth's terms, centimetres, float64[rows, columns] each.
 
-    `x` is across, `y` below the seam, `above` and `under` the depth into the upper and the lower
-    lip's skin; `part` is 1 amid the mouth and 0 from its corners on; `up_near` and `low_near` fade
-    with the distance from the lips.
+    `x` is across, `y` below the seam, `y_up` and `y_low` below the upper and the lower lip's edge,
+    `above` and `under` the same where it is that lip's skin, else 0; `part` is 1 amid the mouth and
+    0 from its corners on; `up_near` and `low_near` fade with the distance from the lips.
     """
 
     x: Floats
+    y_up: Floats
     y: Floats
+    y_low: Floats
     part: Floats
     up_near: Floats
     low_near: Floats
@@ -246,13 +248,17 @@ def _mouth_grid(at: Floats, anatomy: Anatomy) -> _MouthGrid:
     mouth, lips = anatomy.mouth, anatomy.lips
     a, b = mouth.of_px(at)
     nose, chin = anatomy.nose_cm, anatomy.chin_cm
-    y = (b - lips.at(a, lips.seam)) / mouth.px_per_cm
-    above = np.minimum((b - lips.at(a, lips.upper)) / mouth.px_per_cm, 0.0)
-    under = np.maximum((b - lips.at(a, lips.lower)) / mouth.px_per_cm, 0.0)
+    y_up, y, y_low = (
+        (b - lips.at(a, contour)) / mouth.px_per_cm
+        for contour in (lips.upper, lips.seam, lips.lower)
+    )
+    above, under = np.minimum(y_up, 0.0), np.maximum(y_low, 0.0)
     up_near = np.exp(-((above / (0.55 * nose)) ** 2)) * _smoothstep((above + 1.05 * nose) / nose)
     return _MouthGrid(
         x=a * mouth.half_width_cm,
+        y_up=y_up,
         y=y,
+        y_low=y_low,
         part=np.maximum(0.0, 1.0 - a**2) ** 0.65,
         up_near=up_near,
         low_near=np.exp(-((under / (0.5 * chin)) ** 2)),
@@ -297,11 +303,17 @@ def _jaw(grid: _MouthGrid) -> Floats:
     """
     ramp = 0.9 * grid.nose + 0.62 * grid.chin
     sideways = 1.0 / (1.0 + (np.abs(grid.x) / 4.6) ** 4)
-    neck = 1.0 - _smoothstep((grid.y - 1.02 * grid.chin) / (0.95 * grid.chin))
-    drag = _smoothstep((grid.y + 0.9 * grid.nose) / ramp) * sideways * neck
     drag0 = float(_smoothstep(np.array(0.9 * grid.nose / ramp)))
-    up = drag - (drag0 + _UPPER_LIP_SHARE) * grid.part * grid.up_near
-    low = drag + (1.0 - drag) * grid.part * grid.low_near * neck
+
+    def neck(y: Floats) -> Floats:
+        return np.asarray(1.0 - _smoothstep((y - 1.02 * grid.chin) / (0.95 * grid.chin)))
+
+    def drag(y: Floats) -> Floats:
+        return np.asarray(_smoothstep((y + 0.9 * grid.nose) / ramp) * sideways * neck(y))
+
+    up = drag(grid.y_up) - (drag0 + _UPPER_LIP_SHARE) * grid.part * grid.up_near
+    dragged = drag(grid.y_low)
+    low = dragged + (1.0 - dragged) * grid.part * grid.low_near * neck(grid.y_low)
     fade = 1.0 / (1.0 + (np.abs(grid.x) / (1.3 * grid.half_width)) ** 6)
     inwards = -0.10 * drag0 * grid.x * grid.up_near * grid.low_near * fade
     return JAW_CM * _layers(inwards, up, inwards, low)

@@ -74,6 +74,7 @@ def build_interior(bgr: npt.NDArray[np.uint8], anatomy: Anatomy, tone: Tone) -> 
     scale = float(np.clip(2.0 * anatomy.mouth.px_per_cm, 20.0, 72.0))
     x, y = _texture_grid(scale)
     curve = _line_curve(anatomy.lips, anatomy.mouth)
+    level = float(curve(0.0))
     blur_cm = 0.45 / anatomy.mouth.px_per_cm
     upper = _teeth(x, y - curve(x), tone, upper=True, blur_cm=blur_cm)
     lower = _teeth(x, y - curve(x), tone, upper=False, blur_cm=blur_cm)
@@ -83,8 +84,8 @@ def build_interior(bgr: npt.NDArray[np.uint8], anatomy: Anatomy, tone: Tone) -> 
         px_per_cm=scale,
         upper=_texture(upper),
         lower=_texture(lower),
-        tongue=_texture(_tongue(x, y, tone, middle=(0.0, 0.62), radii=(1.9, 0.85))),
-        tip=_texture(_tongue(x, y, tone, middle=(0.0, 0.30), radii=(1.2, 0.24))),
+        tongue=_texture(_tongue(x, y - level, tone, middle=(0.0, 0.62), radii=(1.9, 0.85))),
+        tip=_texture(_tongue(x, y - level, tone, middle=(0.0, 0.30), radii=(1.2, 0.24))),
         cavity=tone.of(_CAVITY).astype(np.float32),
         blush=(tone.colourful * _BLUSH).astype(np.float32),
     )
@@ -222,7 +223,7 @@ def paint_interior(
     teeth = lay(interior.upper, -place.uplift_cm)
     if tip > _HARDLY:
         # The tip comes out under the upper teeth's edge.
-        lay(interior.tip, 0.45 * jaw - 0.02, tip)
+        lay(interior.tip, 0.5 * jaw - 0.22, tip)
     return frame, teeth
 
 

@@ -46,7 +46,8 @@ _CORNER_SHARE: Final = 0.5
 _MEETING_SHARE: Final = 0.42
 # An edge is a band, and its outer half is still tooth: without the push a strip of teeth sticks to
 # the lip and never closes.
-_PUSH_CM: Final = 0.04
+_PUSH_UP_CM: Final = 0.04
+_PUSH_DOWN_CM: Final = 0.07
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,9 +147,10 @@ def find_lip_line(bgr: Bgr, points: Floats, mouth: MouthFrame) -> LipLine:
     if gap_cm <= OPEN_GAP_CM:
         seam, contrast = _darkest_path(lab, (upper + lower) / 2, mouth)
         return LipLine(seam, seam, seam, is_open=False, gap_cm=gap_cm, contrast=contrast)
-    push = _PUSH_CM * mouth.px_per_cm * (1.0 - PLACES**6)
-    upper = _upper_border(lab, upper, mouth) - push
-    lower = _lower_border(lab, lower, _contour(points, OUTER_LOWER, mouth), mouth) + push
+    push = mouth.px_per_cm * (1.0 - PLACES**6)
+    upper = _upper_border(lab, upper, mouth) - _PUSH_UP_CM * push
+    lower = _lower_border(lab, lower, _contour(points, OUTER_LOWER, mouth), mouth)
+    lower += _PUSH_DOWN_CM * push
     upper, lower = _meeting_at_corners(upper, lower)
     seam = upper + _MEETING_SHARE * (lower - upper)
     return LipLine(upper, lower, seam, is_open=True, gap_cm=gap_cm, contrast=0.0)

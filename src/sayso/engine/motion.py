@@ -132,7 +132,7 @@ _DRIFT: Final = {"yaw": 0.035, "pitch": 0.018, "roll": 0.012, "shift_x": 0.08, "
 _DRIFT_PERIODS_S: Final = (2.9, 7.9)
 # The first frame is the portrait as it is; the drift sets in over this time.
 _DRIFT_IN_S: Final = 0.8
-_NOD_RAD: Final = 0.10
+_NOD_RAD: Final = 0.075
 _NOD_BAND_HZ: Final = (0.9, 2.2)
 
 

@@ -34,6 +34,8 @@ _SOFT_PX: Final = 0.8
 _HARDLY: Final = 0.004
 # The corners of the opening fade over this.
 _CORNER_CM: Final = 0.15
+# Even a slit's depth is not black.
+_LEAST_LIGHT: Final = 0.22
 # In an "f" the upper teeth stand on this much of the lower lip, amid the mouth.
 _BITE_CM: Final = 0.22
 _BITE_SOFT_CM: Final = 0.08
@@ -154,7 +156,7 @@ def _occlusion(parting: _Parting, bite: float) -> Plane:
     # Through a slit less light comes in.
     gap = (parting.under_up + parting.over_low) / 0.6
     wide = 0.78 + 0.22 * np.clip(gap + bite, 0.0, 1.0)
-    return np.asarray(under_up * over_low * corners * wide, np.float32)
+    return np.maximum(under_up * over_low * corners * wide, np.float32(_LEAST_LIGHT))
 
 
 def _placement(rig: Rig, row: Row) -> Placement:

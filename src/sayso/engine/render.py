@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -51,6 +52,8 @@ def render_frames(rig: Rig, motion: Motion, *, workers: int = 2) -> Iterator[Fra
     OpenCV and numpy free the interpreter while they work, so threads are enough. Closing the
     iterator early ends them.
     """
+    # Threads across frames, not within each: OpenCV's own would only fight ours. For the process.
+    cv2.setNumThreads(1)
     pending: deque[Future[Frame]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="render") as pool:
         try:

@@ -118,7 +118,7 @@ def _working_picture(
         (0, 0, rgb.shape[1], rgb.shape[0]) if crop == "picture" else _face_square(rgb, mesh)
     )
     scale = min(long_side_px / max(width, height), _MAX_ENLARGEMENT)
-    size = [max(2, 2 * round(side * scale / 2)) for side in (width, height)]
+    size = [max(2, 2 * int(side * scale / 2 + 1e-6)) for side in (width, height)]
     part = rgb[top : top + height, left : left + width]
     how = cv2.INTER_AREA if scale < 1.0 else cv2.INTER_CUBIC
     picture = cv2.resize(part, size, interpolation=how) if size != [width, height] else part

@@ -34,6 +34,8 @@ _LUMA: Final = np.array([0.114, 0.587, 0.299])
 _ENOUGH: Final = 12
 # Even in full colour a part of the hue is the light's: teeth in a yellow room are yellowish.
 _MOST_OWN_HUE: Final = 0.7
+# A picture without anything dark says nothing about how dark its shadows would be.
+_BRIGHTEST_BLACK: Final = 45.0
 _GAIN: Final = (0.38, 1.02)
 
 
@@ -62,14 +64,14 @@ class Tone:
 
 def read_tone(bgr: Bgr, points: Floats) -> Tone:
     """Read the tone of a picture, BGR uint8[h, w, 3], around the face with the given points."""
-    ramp, spread = _lightness_ramp(_within_box(bgr, points))
+    ramp, spread = _lightness_ramp(_polygon_pixels(bgr, points, tuple(range(len(points)))))
     skin = _median_colour(bgr, points)
     return Tone(
         gain=_gain(bgr, points),
         cast=_cast(skin),
         ramp=ramp,
         colourful=_MOST_OWN_HUE * float(np.clip((spread - 1.5) / 3.5, 0.0, 1.0)),
-        black=_black(bgr),
+        black=_black(bgr, ramp),
     )
 
 
@@ -80,12 +82,6 @@ def _polygon_pixels(bgr: Bgr, points: Floats, numbers: tuple[int, ...]) -> Float
     cv2.fillConvexPoly(mask, hull, 255)
     pixels = bgr[mask > 0]
     return pixels.astype(np.float64) if len(pixels) else np.full((1, 3), 128.0)
-
-
-def _within_box(bgr: Bgr, points: Floats) -> Bgr:
-    low = np.maximum(np.floor(points[:, :2].min(axis=0)).astype(int), 0)
-    high = np.ceil(points[:, :2].max(axis=0)).astype(int)
-    return bgr[low[1] : high[1], low[0] : high[0]]
 
 
 def _gain(bgr: Bgr, points: Floats) -> float:
@@ -113,7 +109,7 @@ def _cast(skin: Floats) -> Floats:
     return np.asarray(ratio / float(ratio @ _LUMA))
 
 
-def _lightness_ramp(face: Bgr) -> tuple[Floats, float]:
+def _lightness_ramp(face: Floats) -> tuple[Floats, float]:
     """Return the face's usual colour for each lightness, and how far its colours stray from it."""
     lab = _lab_of(face)
     edges = np.linspace(0.0, 100.0, 17)
@@ -124,15 +120,15 @@ def _lightness_ramp(face: Bgr) -> tuple[Floats, float]:
     # Black and white have no hue.
     usual[1:-1] = [np.median(lab[bins == i, 1:], axis=0) for i in filled]
     strays = lab[:, 1:] - _interpolated(lab[:, 0], middles, usual)
-    gray = _lab_of(np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(1, 256, 3))
+    gray = _lab_of(np.repeat(np.arange(256.0), 3).reshape(256, 3))
     gray[:, 1:] = _interpolated(gray[:, 0], middles, usual)
     ramp = cv2.cvtColor(gray[np.newaxis].astype(np.float32), cv2.COLOR_LAB2BGR)[0] * 255.0
     return np.asarray(ramp, np.float64), float(np.percentile(np.linalg.norm(strays, axis=1), 75))
 
 
 def _lab_of(bgr: npt.NDArray[Any]) -> Floats:
-    """Return CIELAB values, float64[n, 3], of a picture's pixels."""
-    lab = cv2.cvtColor(bgr.astype(np.float32) / 255.0, cv2.COLOR_BGR2LAB)
+    """Return the CIELAB values, float64[n, 3], of colours [n, 3]."""
+    lab = cv2.cvtColor(bgr[np.newaxis].astype(np.float32) / 255.0, cv2.COLOR_BGR2LAB)
     return np.asarray(lab, np.float64).reshape(-1, 3)
 
 
@@ -140,9 +136,8 @@ def _interpolated(at: Floats, places: Floats, values: Floats) -> Floats:
     return np.stack([np.interp(at, places, values[:, c]) for c in range(values.shape[1])], axis=-1)
 
 
-def _black(bgr: Bgr) -> Floats:
-    """Return the colour of the picture's darkest parts."""
-    small = cv2.resize(bgr, (64, 64), interpolation=cv2.INTER_AREA).reshape(-1, 3)
-    luma = small @ _LUMA
-    dark = small[luma <= np.percentile(luma, 2)]
-    return np.asarray(0.8 * dark.mean(axis=0))
+def _black(bgr: Bgr, ramp: Floats) -> Floats:
+    """Return the darkest colour of the picture: a faded print's black is a brown."""
+    luma = cv2.resize(bgr, (64, 64), interpolation=cv2.INTER_AREA).reshape(-1, 3) @ _LUMA
+    darkest = min(0.8 * float(np.percentile(luma, 1)), _BRIGHTEST_BLACK)
+    return np.asarray(ramp[round(darkest)])
