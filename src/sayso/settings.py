@@ -160,6 +160,10 @@ class Settings(BaseSettings):
         default="https://api.replicate.com",
         description="Where Replicate's API is spoken; another Sayso does as well.",
     )
+    models: Path | None = Field(
+        default=None,
+        description="TOML file whose models are added to the catalogue, or override its entries.",
+    )
     trusted_peers: Peers = Field(
         default=(),
         description="Exact host:port pairs, separated by commas, that outgoing requests"
