@@ -1,0 +1,106 @@
+"""How well two curves of one clip agree, and at which shift.
+
+    curve_at_frames(curve, ...)   100 values a second -> one for each frame of a video
+    agreement(seen, curve, ...)   -> Agreement: correlation, lag, and what chance would give
+
+A lag is positive when what is seen comes after what is heard.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+Curve = npt.NDArray[np.float64]
+
+# Farther apart than this nobody would call it lip-sync, and syllables begin to repeat.
+LAG_MAX_S: Final = 0.4
+_LAG_STEP_S: Final = 0.01
+# Rotations closer than this to no rotation still share the rhythm of a syllable.
+_ROTATION_MIN_S: Final = 1.0
+_ROTATIONS: Final = 60
+_LEAST_FRAMES: Final = 10
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How a curve that is seen follows one that is heard.
+
+    `r` is Pearson's correlation at the best lag, `lag_ms` that lag. `chance_mean` and `chance_p95`
+    are the same for the heard curve rotated in time, each at its best lag within the same bounds:
+    what two unrelated curves of this kind would reach.
+    """
+
+    r: float
+    lag_ms: float
+    chance_mean: float
+    chance_p95: float
+
+
+def curve_at_frames(
+    curve: npt.ArrayLike, *, rate_hz: float, fps: float, n_frames: int, shift_s: float = 0.0
+) -> Curve:
+    """Return the mean of a curve while each frame is shown, float64[n_frames].
+
+    With a shift, of what comes so much later; beyond its ends the curve is constant.
+    """
+    values = np.asarray(curve, np.float64)
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    edges = (np.arange(n_frames + 1) / fps + shift_s) * rate_hz
+    inside = np.interp(edges, np.arange(len(total)), total)
+    before = np.minimum(edges, 0.0) * values[0]
+    after = np.maximum(edges - len(values), 0.0) * values[-1]
+    means: Curve = np.diff(inside + before + after) * (fps / rate_hz)
+    return means
+
+
+def agreement(
+    seen: npt.ArrayLike, heard: npt.ArrayLike, *, rate_hz: float, fps: float
+) -> Agreement | None:
+    """Compare what is seen in each frame with a curve of `rate_hz` values a second.
+
+    None if there are fewer than ten frames, or one of the two never changes.
+    """
+    frames = np.asarray(seen, np.float64)
+    curve = np.asarray(heard, np.float64)
+    if len(frames) < _LEAST_FRAMES or np.ptp(frames) == 0 or np.ptp(curve) == 0:
+        return None
+    r, lag_s = _best(frames, curve, rate_hz, fps)
+    apart = max(round(_ROTATION_MIN_S * rate_hz), 1)
+    room = len(curve) - 2 * apart
+    turns = np.linspace(apart, apart + room, _ROTATIONS if room > 0 else 0)
+    chance = [_best(frames, np.roll(curve, round(turn)), rate_hz, fps)[0] for turn in turns]
+    return Agreement(
+        r=r,
+        lag_ms=1000.0 * lag_s,
+        chance_mean=float(np.mean(chance)) if chance else 0.0,
+        chance_p95=float(np.percentile(chance, 95)) if chance else 0.0,
+    )
+
+
+def _best(frames: Curve, curve: Curve, rate_hz: float, fps: float) -> tuple[float, float]:
+    """Return the highest correlation within the bounds of a lag, and the lag in seconds."""
+    steps = round(LAG_MAX_S / _LAG_STEP_S)
+    lags = np.arange(-steps, steps + 1) * _LAG_STEP_S
+    scores = np.array(
+        [
+            _correlation(
+                frames,
+                curve_at_frames(
+                    curve, rate_hz=rate_hz, fps=fps, n_frames=len(frames), shift_s=-lag
+                ),
+            )
+            for lag in lags
+        ]
+    )
+    best = int(scores.argmax())
+    return float(scores[best]), float(lags[best])
+
+
+def _correlation(one: Curve, other: Curve) -> float:
+    one, other = one - one.mean(), other - other.mean()
+    spread = float(np.sqrt((one @ one) * (other @ other)))
+    return float(one @ other) / spread if spread > 0 else 0.0
