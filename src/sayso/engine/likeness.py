@@ -35,6 +35,11 @@ _MOUTH_REACH: Final = 1.3
 _MOUTH_HEIGHT_CM: Final = 2.6
 _MOUTH_CORNERS: Final = (61, 291)
 _LIP_MIDDLES: Final = (13, 14)
+_NOSE_BASE, _BROW_MIDDLE, _CHIN = 2, 9, 152
+
+_ALIGN_STEPS: Final = 30
+_ALIGN_EPSILON: Final = 1e-4
+_ALIGN_BLUR_PX: Final = 5
 
 # Wang, Bovik, Sheikh, Simoncelli: "Image quality assessment: from error visibility to structural
 # similarity", IEEE TIP 13(4), 2004: window of sigma 1.5, K1 = .01, K2 = .03.
@@ -47,8 +52,8 @@ _C2: Final = (0.03 * 255) ** 2
 class Regions:
     """Masks of a frame, uint8[h, w] of 0 and 255, fixed for a whole video.
 
-    `face` is inside the outline of the face and outside the mouth's surroundings; `background` is
-    outside the ellipse in which the head may move.
+    `face` is the face above the lips, which the jaw does not move; `background` is outside the
+    ellipse in which the head may move.
     """
 
     mouth: Mask
@@ -62,7 +67,10 @@ def regions_of(points: Points, height: int, width: int) -> Regions:
     scale = pose_of(points).scale_px_per_cm
     flat = points[:, :2]
     hull = cv2.convexHull(flat.astype(np.float32)).astype(np.int32)
-    face = cv2.fillConvexPoly(np.zeros((height, width), np.uint8), hull, 255)
+    outline = cv2.fillConvexPoly(np.zeros((height, width), np.uint8), hull, 255)
+    y, x = np.mgrid[0:height, 0:width]
+    down = flat[_CHIN] - flat[_BROW_MIDDLE]
+    is_above_lips = (x - flat[_NOSE_BASE, 0]) * down[0] + (y - flat[_NOSE_BASE, 1]) * down[1] < 0
     middle = flat[list(_LIP_MIDDLES)].mean(axis=0)
     corners = flat[_MOUTH_CORNERS[1]] - flat[_MOUTH_CORNERS[0]]
     tilt_deg = float(np.degrees(np.arctan2(corners[1], corners[0])))
@@ -79,7 +87,7 @@ def regions_of(points: Points, height: int, width: int) -> Regions:
     border[BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX] = 0
     return Regions(
         mouth=mouth,
-        face=np.asarray(cv2.bitwise_and(face, cv2.bitwise_not(mouth)), np.uint8),
+        face=np.where(is_above_lips, np.asarray(outline, np.uint8), np.uint8(0)),
         background=np.asarray(cv2.bitwise_not(head), np.uint8),
         border=border,
     )
@@ -124,17 +132,42 @@ def mean_within(values: npt.NDArray[np.generic], mask: Mask) -> float:
     return float(cv2.mean(np.asarray(values), mask)[0])
 
 
-def aligned(gray: Gray, points: Points, onto: Points) -> Gray:
-    """Return a frame moved so that the bones of its face lie on those of another (affine)."""
+def aligned(gray: Gray, points: Points, onto: Gray, onto_points: Points, face: Mask) -> Gray:
+    """Return a frame moved (affine) so that its face lies on another's within the mask `face`.
+
+    The points bring it near: when the mouth opens, the mesh drags the whole face along by up to a
+    pixel. The rest is done on the pixels: Evangelidis and Psarakis, "Parametric image alignment
+    using enhanced correlation coefficient maximization", IEEE PAMI 30(10), 2008.
+    """
     ones = np.ones((len(_BONES), 1))
-    target = np.concatenate([onto[list(_BONES), :2], ones], axis=1)
-    source = points[list(_BONES), :2]
-    back, *_ = np.linalg.lstsq(target, source, rcond=None)
-    height, width = gray.shape
+    target = np.concatenate([onto_points[list(_BONES), :2], ones], axis=1)
+    near, *_ = np.linalg.lstsq(target, points[list(_BONES), :2], rcond=None)
+    back = np.ascontiguousarray(near.T, np.float32)
+    left, top, width, height = cv2.boundingRect(face)
+    window = (slice(top, top + height), slice(left, left + width))
+    # The window's own origin goes in and comes out again.
+    back[:, 2] += back[:, :2] @ (left, top)
+    try:
+        _, found = cv2.findTransformECCWithMask(
+            onto[window],
+            gray,
+            face[window],
+            np.full(gray.shape, 255, np.uint8),
+            back,
+            cv2.MOTION_AFFINE,
+            (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, _ALIGN_STEPS, _ALIGN_EPSILON),
+            _ALIGN_BLUR_PX,
+        )
+        back = np.asarray(found, np.float32)
+    except cv2.error as error:
+        # Faces that are not alike give no convergence; then the points must do.
+        if error.code != cv2.Error.StsNoConv:
+            raise
+    back[:, 2] -= back[:, :2] @ (left, top)
     moved = cv2.warpAffine(
         gray,
-        back.T,
-        (width, height),
+        back,
+        (gray.shape[1], gray.shape[0]),
         flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )

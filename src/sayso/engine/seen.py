@@ -224,7 +224,7 @@ class _Likeness:
 
     def add(self, gray: Gray, points: Points, regions: Regions) -> None:
         as_shown = similarity_map(gray, self.gray)
-        upright = aligned(gray, points, self.points)
+        upright = aligned(gray, points, self.gray, self.points, regions.face)
         found = {
             "border_ssim": mean_within(as_shown, regions.border),
             "background_ssim": mean_within(as_shown, regions.background),
