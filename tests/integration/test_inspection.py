@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,19 @@ async def test_a_picture_without_a_face_is_a_picture(inspector: Inspector, tmp_p
     assert facts.face is None
     assert facts.face_problem is not None
     assert facts.face_problem.code == "no_face"
+
+
+@pytest.mark.parametrize(("suffix", "mode"), [("jpg", "RGB"), ("png", "RGBA")])
+async def test_the_largest_picture_allowed_fits_into_the_child(
+    inspector: Inspector, tmp_path: Path, suffix: str, mode: str
+) -> None:
+    path = tmp_path / f"large.{suffix}"
+    Image.new(mode, (8660, 5770), "grey").save(path, compress_level=1)
+
+    facts = await inspector.image(path)
+
+    assert [notice.code for notice in facts.notices] == ["picture_reduced"]
+    assert facts.width == 4096
 
 
 async def test_a_recording_is_described(inspector: Inspector, speech: Path) -> None:
@@ -212,3 +226,64 @@ async def test_bad_files_end_in_a_reason_or_in_facts(
             assert str(outcome).endswith("."), path.name
             refused += 1
     assert refused >= len(bad_files) - 4  # Some damage leaves most of a file readable.
+
+
+PICTURES = ("jpg", "png", "webp", "avif", "gif", "tiff", "bmp")
+RECORDINGS = {
+    "wav": "pcm_s16le",
+    "mp3": "libmp3lame",
+    "ogg": "libopus",
+    "flac": "flac",
+    "m4a": "aac",
+    "webm": "libopus",
+    "aiff": "pcm_s16be",
+}
+
+
+def damaged(content: bytes) -> Iterator[bytes]:
+    """Yield a file cut at 12 places, with bits flipped in 10 ways, and doubled."""
+    for share in np.linspace(0.02, 0.99, 12):
+        yield content[: int(len(content) * share)]
+    random = np.random.default_rng(len(content))
+    for n in range(10):
+        changed = bytearray(content)
+        # Half of the ways hit the headers.
+        reach = len(content) if n % 2 else min(len(content), 200)
+        for at in random.integers(0, reach, 1 + 3 * n):
+            changed[at] ^= 1 << random.integers(8)
+        yield bytes(changed)
+    yield content + content
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("suffix", [*PICTURES, *RECORDINGS])
+async def test_no_damage_brings_more_than_a_reason(
+    suffix: str, inspector: Inspector, portrait: Path, tmp_path: Path
+) -> None:
+    whole = tmp_path / f"whole.{suffix}"
+    if suffix in PICTURES:
+        small_copy(portrait, whole)
+    else:
+        rate_hz = 48_000 if RECORDINGS[suffix] == "libopus" else 16_000
+        write_recording(whole, tone(rate_hz=rate_hz), codec=RECORDINGS[suffix], rate_hz=rate_hz)
+    look = inspector.image if suffix in PICTURES else inspector.speech
+    kind = ImageRejected if suffix in PICTURES else SpeechRejected
+
+    for n, content in enumerate(damaged(whole_bytes(whole))):
+        path = tmp_path / f"{n}.{suffix}"
+        write_bytes(path, content)
+        with suppress(kind):  # Any other error, and any crash, fails the test.
+            await look(path)
+
+
+def small_copy(picture: Path, target: Path) -> None:
+    with Image.open(picture) as image:
+        image.resize((image.width // 2, image.height // 2)).save(target)
+
+
+def whole_bytes(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)

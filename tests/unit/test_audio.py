@@ -290,6 +290,17 @@ def test_damaged_packets_are_left_out_with_a_notice(tmp_path: Path) -> None:
     assert [notice.code for notice in speech.notices] == ["speech_damaged"]
 
 
+def test_sound_of_an_unknown_kind_is_refused(tmp_path: Path) -> None:
+    path = write_recording(tmp_path / "a.wav", tone())
+    content = bytearray(path.read_bytes())
+    kind = content.index(b"fmt ") + 8
+    content[kind : kind + 2] = b"\xee\xee"  # A WAVE format tag that nobody was given.
+    path.write_bytes(content)
+
+    with pytest.raises(SpeechUnreadable, match="kind that cannot be read"):
+        read_speech(path)
+
+
 def test_recording_that_is_mostly_damage_is_refused(tmp_path: Path) -> None:
     path = write_recording(tmp_path / "a.m4a", noise(5.0), codec="aac")
     content = bytearray(path.read_bytes())

@@ -145,6 +145,18 @@ def test_content_of_noise_shows_nothing(ours: Path) -> None:
         probe_video(ours)
 
 
+def test_a_damaged_beginning_does_not_spoil_the_rest(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    sound = np.zeros(480_000, np.int16)
+    write_video(path, frames(250), iter([sound]), fps=25, size=(48, 64), n_frames=250)
+    content = bytearray(path.read_bytes())
+    start = content.index(b"mdat") + 4
+    content[start : start + 40] = bytes(40)
+    path.write_bytes(content)
+
+    assert probe_video(path).n_frames == 250
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import av
 import numpy as np
@@ -162,7 +162,11 @@ def _opened(path: Path) -> InputContainer:
 def _audio_track(container: InputContainer) -> AudioStream:
     if not container.streams.audio:
         raise NoAudioTrack("The file has no sound in it.")
-    return container.streams.audio[0]
+    stream = container.streams.audio[0]
+    # PyAV's types do not say so, but a codec that FFmpeg does not know has no context.
+    if cast("object", stream.codec_context) is None:
+        raise SpeechUnreadable("The sound is of a kind that cannot be read.")
+    return stream
 
 
 def _claim_of(source: _Source) -> _Claim:

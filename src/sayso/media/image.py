@@ -51,6 +51,7 @@ _AVIF_BRANDS: Final = frozenset({b"avif", b"avis"})
 _HEIC_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1"})
 # Pillow itself opens nothing larger, whatever our limit.
 _PILLOW_PIXELS: Final = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+_REDUCED_AT_ONCE: Final = frozenset({"L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB"})
 _OPAQUE: Final = 255
 _WHITE_16_BIT: Final = 65_535
 _BMP_HEADER_SIZES: Final = frozenset({12, 40, 52, 56, 64, 108, 124})
@@ -179,6 +180,9 @@ def _decode(content: bytes, kind: str, limits: ImageLimits) -> Picture:
         size = image.size
         image.draft(None, (limits.side_px, limits.side_px))
         image.load()
+        if image.mode in _REDUCED_AT_ONCE and "transparency" not in image.info:
+            # Before anything is copied: 50 megapixels are 200 MB each time.
+            image.thumbnail((limits.side_px, limits.side_px), Image.Resampling.LANCZOS)
         upright = _upright(image)
     colours, found = _to_rgb(upright)
     notices += found

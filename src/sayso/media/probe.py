@@ -12,13 +12,16 @@ file is a stranger's: probe it in a child (`inspection.py`).
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, cast
 
 import av
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
@@ -143,12 +146,14 @@ class _Track:
 
 def _tracks_of(container: InputContainer) -> dict[str, _Track]:
     """Read every packet of the first picture and the first sound track."""
-    streams: list[Stream] = [*container.streams.video[:1], *container.streams.audio[:1]]
+    first: list[Stream] = [*container.streams.video[:1], *container.streams.audio[:1]]
+    # PyAV's types do not say so, but a codec that FFmpeg does not know has no context.
+    streams = [stream for stream in first if cast("object", stream.codec_context) is not None]
     tracks: dict[str, _Track] = {stream.type: _track_of(stream) for stream in streams}
     if not tracks:
         return {}
     is_shown = "video" not in tracks
-    for count, packet in enumerate(container.demux(streams)):
+    for count, packet in enumerate(_packets_of(container, streams)):
         if count > _MAX_PACKETS:
             raise ValueError("too many packets")
         if packet.pts is None or packet.size == 0:
@@ -158,13 +163,27 @@ def _tracks_of(container: InputContainer) -> dict[str, _Track]:
         track.start = packet.pts if track.start is None else min(track.start, packet.pts)
         track.end = max(track.end, packet.pts + (packet.duration or 0))
         if not is_shown and packet.stream.type == "video":
-            is_shown = bool(packet.decode())
+            is_shown = _shows(packet)
     if not is_shown:
         # A decoder may hold its first frames back to the end; a damaged one gives none.
         is_shown = bool(container.streams.video[0].decode(None))
     if not is_shown:
         raise ValueError("no frame can be decoded")
     return tracks
+
+
+def _packets_of(container: InputContainer, streams: list[Stream]) -> Iterator[Packet[Stream]]:
+    """Yield packets up to the first that cannot be read: what came before it counts."""
+    packets = container.demux(streams)
+    with suppress(av.FFmpegError):
+        yield from packets
+
+
+def _shows(packet: Packet[Stream]) -> bool:
+    """Tell whether a frame comes out; a damaged one may be followed by better ones."""
+    with suppress(av.FFmpegError):
+        return bool(packet.decode())
+    return False
 
 
 def _track_of(stream: Stream) -> _Track:
