@@ -38,8 +38,12 @@ def a_drawn_face(
     width: int = 360,
     mouth_gap_cm: float = 0.0,
     between: Colour = TEETH,
+    rows: bool = False,
 ) -> tuple[Rgb, Mesh]:
-    """Return a picture, RGB uint8[height, width, 3], and the mesh of the face in it."""
+    """Return a picture, RGB uint8[height, width, 3], and the mesh of the face in it.
+
+    `rows` darkens the middle of the gap, which leaves an upper and a lower row of teeth.
+    """
     points = _points(height, width, mouth_gap_cm)
     rgb = _background(height, width)
     _fill(rgb, cv2.convexHull(points[:, :2].astype(np.float32))[:, 0], SKIN)
@@ -47,6 +51,11 @@ def a_drawn_face(
     inner = points[[*INNER_UPPER, *INNER_LOWER[-2:0:-1]], :2]
     if mouth_gap_cm:
         _fill(rgb, inner, between)
+        if rows:
+            amid = points[list(INNER_UPPER), :2] * 0.45 + points[list(INNER_LOWER), :2] * 0.55
+            line = np.round(amid * 16).astype(np.int32)
+            thick = round(0.22 * mouth_gap_cm * PX_PER_CM)
+            cv2.polylines(rgb, [line], False, (45, 15, 18), thick, cv2.LINE_AA, 4)
     else:
         line = np.round(points[list(INNER_UPPER), :2] * 16).astype(np.int32)
         cv2.polylines(rgb, [line], False, (95, 35, 40), 2, cv2.LINE_AA, 4)

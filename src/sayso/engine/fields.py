@@ -48,7 +48,8 @@ class Anatomy:
 
     `nose_cm` and `chin_cm` are the distances from the lip line to the nose's base and to the chin;
     `middle` is the middle of the face (between the eyes and the mouth), `brows` that of the brows,
-    float64[2] each. `lateral` scales the sideways moves of the lips (less on a turned face).
+    float64[2] each. `midline_cm` is how far beside the mouth's middle the face's midline runs (the
+    head is turned), `lateral` scales the sideways moves of the lips (less on a turned face).
     """
 
     mouth: MouthFrame
@@ -57,6 +58,7 @@ class Anatomy:
     chin_cm: float
     middle: Floats
     brows: Floats
+    midline_cm: float
     lateral: float
 
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from sayso.engine.fields import Anatomy
 from sayso.engine.lipline import PLACES, LipLine, MouthFrame
-from sayso.engine.resample import look_up_sharply
+from sayso.engine.teeth import draw_row, teeth_in
 from sayso.engine.tone import Tone
 
 Floats = npt.NDArray[np.float64]
@@ -34,21 +34,11 @@ WIDE_CM: Final = 8.4
 HIGH_CM: Final = 4.2
 
 # Colours under white light, BGR.
-_IVORY: Final = np.array([194.0, 210.0, 220.0])
 _CAVITY: Final = np.array([26.0, 25.0, 60.0])
 _TONGUE: Final = np.array([86.0, 86.0, 150.0])
-_GUM: Final = np.array([98.0, 92.0, 165.0])
 _BLUSH: Final = np.array([-0.30, -0.16, 0.30])
 
-# Widths of the teeth from the middle outwards, and the radius of the arch they stand on, cm.
-_UPPER_WIDTHS: Final = (0.86, 0.66, 0.74, 0.70, 0.70, 0.90)
-_LOWER_WIDTHS: Final = (0.53, 0.58, 0.66, 0.70, 0.72, 0.90)
-_ARCH_CM: Final = 2.5
-_CANINE: Final = 2
-# How far the upper teeth reach below the line on which the lips meet.
-_UPPER_EDGE_CM: Final = 0.27
-_LOWER_EDGE_CM: Final = 0.10
-# Drawn teeth that would show this far below the portrait's own are left out.
+# Drawn teeth are kept only from this far above the lower edge of what the portrait itself shows.
 _BEYOND_CM: Final = 0.25
 _HARDLY: Final = 0.05
 
@@ -76,15 +66,20 @@ def build_interior(bgr: npt.NDArray[np.uint8], anatomy: Anatomy, tone: Tone) -> 
     curve = _line_curve(anatomy.lips, anatomy.mouth)
     level = float(curve(0.0))
     blur_cm = 0.45 / anatomy.mouth.px_per_cm
-    upper = _teeth(x, y - curve(x), tone, upper=True, blur_cm=blur_cm)
-    lower = _teeth(x, y - curve(x), tone, upper=False, blur_cm=blur_cm)
+    straight = x - anatomy.midline_cm
+    upper = draw_row(straight, y - curve(x), tone, upper=True, blur_cm=blur_cm)
+    lower = draw_row(straight, y - curve(x), tone, upper=False, blur_cm=blur_cm)
     if anatomy.lips.is_open:
-        upper = _with_real_teeth(upper, bgr, anatomy, x, y)
+        shown = teeth_in(bgr, anatomy, x, y)
+        lowest = anatomy.lips.at(x / anatomy.mouth.half_width_cm, anatomy.lips.lower)
+        upper[..., 3] *= y > lowest / anatomy.mouth.px_per_cm - _BEYOND_CM
+        upper = _over(shown.upper, upper) if shown.lower is None else shown.upper
+        lower = lower if shown.lower is None else shown.lower
     return Interior(
         px_per_cm=scale,
         upper=_texture(upper),
         lower=_texture(lower),
-        tongue=_texture(_tongue(x, y - level, tone, middle=(0.0, 0.62), radii=(1.9, 0.85))),
+        tongue=_texture(_tongue(x, y - level, tone, middle=(0.0, 0.52), radii=(1.9, 0.85))),
         tip=_texture(_tongue(x, y - level, tone, middle=(0.0, 0.30), radii=(1.2, 0.24))),
         cavity=tone.of(_CAVITY).astype(np.float32),
         blush=(tone.colourful * _BLUSH).astype(np.float32),
@@ -115,36 +110,6 @@ def _texture(bgra: Floats) -> Texture:
     return np.clip(np.round(bgra), 0, 255).astype(np.uint8)
 
 
-def _teeth(x: Floats, y: Floats, tone: Tone, *, upper: bool, blur_cm: float) -> Floats:
-    """Draw one row of teeth, float64[h, w, 4] BGRA (alpha 0..1)."""
-    widths = _UPPER_WIDTHS if upper else _LOWER_WIDTHS
-    along = _ARCH_CM * np.arcsin(np.clip(np.abs(x) / _ARCH_CM, 0.0, 1.0))
-    starts = np.concatenate([[0.0], np.cumsum(widths)])
-    number = np.clip(np.searchsorted(starts, along.ravel(), side="right") - 1, 0, len(widths) - 1)
-    number = number.reshape(along.shape)
-    width = np.array(widths)[number]
-    across = 2.0 * (along - starts[number]) / width - 1.0
-    # Down to the biting edge: positive inside the tooth.
-    longer = np.array([0.0, -0.05, 0.01, -0.03, -0.06, -0.08])[number]
-    corner = 0.07 * np.abs(across) ** 5 + (number == _CANINE) * 0.05 * np.abs(across)
-    if upper:
-        inside = _UPPER_EDGE_CM + longer - corner - 0.018 * along**2 - y
-    else:
-        inside = y - _LOWER_EDGE_CM - 0.5 * corner - 0.015 * along**2
-    aa = 0.03 + blur_cm
-    alpha = np.clip(inside / aa + 0.5, 0.0, 1.0) * np.clip((_ARCH_CM - np.abs(x)) / 0.25, 0.0, 1.0)
-    from_gap = (1.0 - np.abs(across)) * width / 2
-    gap = np.exp(-((from_gap / (0.028 + 0.5 * blur_cm)) ** 2)) * (0.30 if upper else 0.26)
-    round_shade = 1.0 - 0.10 * across**2
-    arch_shade = np.exp(-0.75 * (along / 2.6) ** 2)
-    edge_shade = 1.0 - 0.10 * np.exp(-((inside / 0.10) ** 2))
-    root = 1.0 - 0.30 * _smooth01((inside - 0.45) / 0.5)
-    shade = (1.0 - gap) * round_shade * arch_shade * edge_shade * root * (1.0 if upper else 0.74)
-    gum = _smooth01((inside - 0.88 + 0.10 * across**2) / 0.10)[..., np.newaxis]
-    colour = (_IVORY * (1.0 - gum) + _GUM * gum) * shade[..., np.newaxis]
-    return np.concatenate([tone.of(colour), alpha[..., np.newaxis]], axis=-1)
-
-
 def _smooth01(t: Floats) -> Floats:
     t = np.clip(t, 0.0, 1.0)
     return np.asarray(t * t * (3.0 - 2.0 * t))
@@ -162,23 +127,12 @@ def _tongue(
     return np.concatenate([colour, alpha[..., np.newaxis]], axis=-1)
 
 
-def _with_real_teeth(
-    drawn: Floats, bgr: npt.NDArray[np.uint8], anatomy: Anatomy, x: Floats, y: Floats
-) -> Floats:
-    """Lay the portrait's own teeth, all between its refined lips, over the drawn ones."""
-    mouth, lips = anatomy.mouth, anatomy.lips
-    a = x / mouth.half_width_cm
-    at = mouth.to_px(a, y * mouth.px_per_cm).astype(np.float32)
-    real = look_up_sharply(bgr, at)
-    below = y - lips.at(a, lips.upper) / mouth.px_per_cm
-    over = lips.at(a, lips.lower) / mouth.px_per_cm - y
-    feather = 0.08
-    mask = _smooth01(below / feather + 0.5) * _smooth01(over / feather - 0.2)
-    mask *= _smooth01((1.0 - np.abs(a)) / 0.06)
-    alpha = np.maximum(mask, drawn[..., 3] * (over < _BEYOND_CM))
-    mask = mask[..., np.newaxis]
-    colour = real * mask + drawn[..., :3] * (1.0 - mask)
-    return np.concatenate([colour, alpha[..., np.newaxis]], axis=-1)
+def _over(front: Floats, back: Floats) -> Floats:
+    """Lay one picture over another, float64[h, w, 4] BGRA each, alpha 0..1."""
+    cover = front[..., 3:]
+    alpha = cover + back[..., 3:] * (1.0 - cover)
+    colour = front[..., :3] * cover + back[..., :3] * back[..., 3:] * (1.0 - cover)
+    return np.concatenate([colour / np.maximum(alpha, 1e-6), alpha], axis=-1)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
     mouth_frame(points, px_per_cm)            -> MouthFrame
     find_lip_line(bgr, points, mouth)         -> LipLine
+    cheapest_path(cost), smoothed(line)       -> what lines in pictures are found with
 
 The mesh's inner lip points are off by about a millimetre of the face, which paints a bright rim of
 lip inside the mouth once it opens. So the picture itself decides: a closed mouth's line is its
@@ -182,10 +183,10 @@ def _redness_within(redness: npt.NDArray[Any], points: Floats) -> float:
 def _contour(points: Floats, numbers: tuple[int, ...], mouth: MouthFrame) -> Floats:
     """Return the mesh's contour at `PLACES`, rounded where its eleven points would make corners."""
     a, b = mouth.of_px(points[list(numbers), :2])
-    return _smooth(np.interp(PLACES, np.maximum.accumulate(a), b), sigma=2.0)
+    return smoothed(np.interp(PLACES, np.maximum.accumulate(a), b), sigma=2.0)
 
 
-def _smooth(line: Floats, *, sigma: float) -> Floats:
+def smoothed(line: Floats, *, sigma: float) -> Floats:
     """Blur along a contour without pulling its ends in."""
     radius = int(3 * sigma)
     kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
@@ -213,9 +214,9 @@ def _darkest_path(
     # Near the corners the lips' own shade misleads, so the mesh counts for more there.
     trust = 0.25 + 0.75 * np.abs(PLACES) ** 6
     cost += 0.5 * trust[:, np.newaxis] * (offsets / reach) ** 2
-    path = _cheapest_path(cost, step_cost=0.08)
+    path = cheapest_path(cost, step_cost=0.08)
     contrast = float(np.median(light.mean(axis=1) - light[np.arange(SAMPLES), path]))
-    return _smooth(middle + offsets[path], sigma=3.0), contrast
+    return smoothed(middle + offsets[path], sigma=3.0), contrast
 
 
 # Open mouths: the upper lip.
@@ -236,8 +237,8 @@ def _upper_border(lab: Lab, contour: Floats, mouth: MouthFrame) -> Floats:
     cost = -fall / max(float(np.percentile(fall, 95)), 1e-3)
     trust = 1.0 + 3.0 * np.abs(PLACES) ** 6
     cost += 2.0 * trust[:, np.newaxis] * (offsets / reach) ** 2
-    path = _cheapest_path(cost, step_cost=0.08)
-    return _smooth(contour + offsets[path], sigma=5.0)
+    path = cheapest_path(cost, step_cost=0.08)
+    return smoothed(contour + offsets[path], sigma=5.0)
 
 
 # Open mouths: the lower lip.
@@ -273,8 +274,8 @@ def _lower_border(lab: Lab, contour: Floats, outer: Floats, mouth: MouthFrame) -
     # The border cannot leave its lip.
     room = 0.6 * np.abs(outer - contour)[:, np.newaxis]
     cost += 10.0 * np.maximum(offsets - room, 0.0) / mouth.px_per_cm
-    path = _cheapest_path(cost, step_cost=0.20)
-    return _smooth(contour + offsets[path], sigma=3.0)
+    path = cheapest_path(cost, step_cost=0.20)
+    return smoothed(contour + offsets[path], sigma=3.0)
 
 
 def _meeting_at_corners(upper: Floats, lower: Floats) -> tuple[Floats, Floats]:
@@ -301,7 +302,7 @@ def _sample_around(
     return np.asarray(look_up(np.ascontiguousarray(plane), at), np.float64)
 
 
-def _cheapest_path(cost: Floats, *, step_cost: float) -> npt.NDArray[np.intp]:
+def cheapest_path(cost: Floats, *, step_cost: float) -> npt.NDArray[np.intp]:
     """Return, for each row of `cost`, the column of the cheapest path (dynamic programming)."""
     n_rows, n_columns = cost.shape
     columns = np.arange(n_columns)

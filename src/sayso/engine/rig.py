@@ -164,6 +164,7 @@ def _anatomy(picture: Bgr, points: Floats, px_per_cm: float, mesh: Mesh) -> Anat
         chin_cm=max(from_seam(_CHIN), 2.0),
         middle=(eyes + seam) / 2,
         brows=points[list(_BROWS), :2].mean(axis=0),
+        midline_cm=middle_a * mouth.half_width_cm,
         lateral=float(np.clip(1.0 - 0.5 * turned, 0.5, 1.0)),
     )
 
