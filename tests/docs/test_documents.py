@@ -17,6 +17,7 @@ from typing import Final
 import pytest
 
 from sayso import cli, errors
+from sayso.engine.quality import GATES
 from tools import errors_page
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
@@ -122,6 +123,14 @@ def test_the_errors_reference_is_what_the_code_says() -> None:
     written = errors_page.PAGE.read_text(encoding="utf-8")
 
     assert written == errors_page.page(), "python tools/errors_page.py renews it"
+
+
+def test_every_quality_gate_is_in_its_page() -> None:
+    page = (ROOT / "docs/concepts/quality.md").read_text(encoding="utf-8")
+
+    missing = [g.figure for g in GATES if not re.search(rf"`{g.figure}` \| \S+ {g.bound:g} ", page)]
+
+    assert not missing
 
 
 def test_error_codes_are_unique() -> None:
