@@ -261,7 +261,7 @@ def _mouth_grid(at: Floats, anatomy: Anatomy) -> _MouthGrid:
         y_up=y_up,
         y=y,
         y_low=y_low,
-        part=np.maximum(0.0, 1.0 - a**2) ** 0.65,
+        part=np.maximum(0.0, 1.0 - a**2) ** 0.7,
         up_near=up_near,
         low_near=np.exp(-((under / (0.5 * chin)) ** 2)),
         half_width=mouth.half_width_cm,

@@ -36,6 +36,8 @@ HIGH_CM: Final = 4.2
 # Colours under white light, BGR.
 _CAVITY: Final = np.array([26.0, 25.0, 60.0])
 _TONGUE: Final = np.array([86.0, 86.0, 150.0])
+# Shade may be a little darker than all that the picture shows.
+_DEEPEST: Final = 0.8
 _BLUSH: Final = np.array([-0.30, -0.16, 0.30])
 
 # Drawn teeth are kept only from this far above the lower edge of what the portrait itself shows.
@@ -48,6 +50,7 @@ class Interior:
     """The textures, uint8[h, w, 4] premultiplied BGRA, and the plain colour behind them.
 
     `blush` float32[3] (BGR) tints what lies in the shade: the light there has touched the lips.
+    No shade is darker than `black` float32[3].
     """
 
     px_per_cm: float
@@ -57,6 +60,7 @@ class Interior:
     tip: Texture
     cavity: Pixels
     blush: Pixels
+    black: Pixels
 
 
 def build_interior(bgr: npt.NDArray[np.uint8], anatomy: Anatomy, tone: Tone) -> Interior:
@@ -83,6 +87,7 @@ def build_interior(bgr: npt.NDArray[np.uint8], anatomy: Anatomy, tone: Tone) -> 
         tip=_texture(_tongue(x, y - level, tone, middle=(0.0, 0.30), radii=(1.2, 0.24))),
         cavity=tone.of(_CAVITY).astype(np.float32),
         blush=(tone.colourful * _BLUSH).astype(np.float32),
+        black=(_DEEPEST * tone.black).astype(np.float32),
     )
 
 

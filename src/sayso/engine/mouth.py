@@ -82,7 +82,7 @@ def draw_mouth(rig: Rig, row: Row, source: Frame, backward: Plane, frame: Frame)
             inside[opening] += bitten
         light = _occlusion(part, bite)[..., np.newaxis]
         painted *= light + light * (1.0 - light) * rig.interior.blush
-        painted *= inside[opening][..., np.newaxis]
+        painted = np.maximum(painted, rig.interior.black) * inside[opening][..., np.newaxis]
     # Beyond the corners both layers are the same picture and share what is left.
     share = (1.0 - inside) / np.maximum(cover_up + cover_low, 1e-6)
     cover_up *= share
@@ -152,7 +152,7 @@ def _occlusion(parting: _Parting, bite: float) -> Plane:
     """
     under_up = 1.0 - 0.48 * np.exp(np.maximum(parting.under_up, 0.0) / -0.13)
     over_low = 1.0 - 0.40 * (1.0 - bite) * np.exp(np.maximum(parting.over_low, 0.0) / -0.10)
-    corners = 1.0 - 0.70 * np.minimum(np.abs(parting.a), 1.0) ** 3
+    corners = 1.0 - 0.60 * np.minimum(np.abs(parting.a), 1.0) ** 3
     # Through a slit less light comes in.
     gap = (parting.under_up + parting.over_low) / 0.6
     wide = 0.78 + 0.22 * np.clip(gap + bite, 0.0, 1.0)
