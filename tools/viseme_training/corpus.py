@@ -5,7 +5,7 @@
     kokoro     a neural voice model with dozens of speakers; see kokoro.py for its times
     quiet      no speech at all: silence, noises, tones, synthetic music
 
-All of it comes from Debian, PyPI and npm packages; README.md beside this file lists them.
+All of it comes from Debian, PyPI and npm packages; train_visemes.py lists them.
 """
 
 from __future__ import annotations

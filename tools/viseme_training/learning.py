@@ -114,7 +114,7 @@ def train(
         keep = min(recipe.average, (1 + step) / (10 + step))
         for name, value in net.state_dict().items():
             averaged[name].mul_(keep).add_(value, alpha=1 - keep)
-        running += 0.02 * (float(loss) - running) if step else float(loss)
+        running += (0.02 if step else 1.0) * (float(loss.detach()) - running)
         if (step + 1) % 250 == 0:
             scores = _scores(averaged, validation, recipe)
             elapsed_s = time.monotonic() - begun

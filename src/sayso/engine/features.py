@@ -24,7 +24,9 @@ _FFT: Final = 512
 _LEAD_IN: Final = 120  # samples of the window before the frame's own 160
 _LOWEST_HZ, _HIGHEST_HZ = 60.0, 7600.0
 _POWER_FLOOR: Final = 1e-7
-_BLOCK: Final = 6_000  # frames transformed at a time: a minute
+BLOCK: Final = 6_000
+"""Frames worked on at a time, a minute: keeps memory small whatever the length."""
+
 
 _MEAN_FRAMES: Final = 300
 _SPEECH_BELOW_PEAK: Final = 4.0  # nepers of power
@@ -48,12 +50,12 @@ def levels_db(samples: Pcm) -> Floats:
     return np.asarray(10 * np.log10(power.clip(1e-12)), np.float32)
 
 
-def log_mels(samples: Pcm) -> Floats:
-    """Return the logarithm of the power in each band, f32[n, 40]."""
+def log_mels(samples: Pcm, *, block: int = BLOCK) -> Floats:
+    """Return the logarithm of the power in each band, f32[n, 40]; `block` frames at a time."""
     n_frames = count_frames(samples)
     spectrum = np.empty((n_frames, MELS), np.float32)
-    for first in range(0, n_frames, _BLOCK):
-        end = min(first + _BLOCK, n_frames)
+    for first in range(0, n_frames, block):
+        end = min(first + block, n_frames)
         spectrum[first:end] = _log_mels_of(samples, first, end)
     return spectrum
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sayso.engine.features import Floats
+from sayso.engine.features import BLOCK, Floats
 from sayso.engine.shapes import VISEMES
 
 SPECTRUM_AT: Final = (-2, -1, 0, 1, 2)
@@ -28,7 +28,6 @@ REACHES: Final = (2, 4, 8, 12)
 """How far each hidden layer looks before and after, in frames."""
 
 REACH: Final = max(PHONES_AT) + sum(REACHES)
-_BLOCK: Final = 6_000  # frames, a minute: keeps memory small whatever the length
 _POWER_FLOOR: Final = 1e-4
 
 
@@ -48,20 +47,22 @@ class Net:
     out: Floats
     out_bias: Floats
 
-    def likelihoods(self, features: Floats, phones: NDArray[np.uint8] | None) -> Floats:
+    def likelihoods(
+        self, features: Floats, phones: NDArray[np.uint8] | None, *, block: int = BLOCK
+    ) -> Floats:
         """Return how likely each viseme is in each frame, f32[n, 15], rows summing to 1.
 
         `features` f32[n, 40] as `features.normalised` gives them; `phones` u8[n] as
-        `phones.phone_numbers` does, or None. Blocks overlap by the net's reach, so that the
-        result does not depend on them.
+        `phones.phone_numbers` does, or None. `block` frames are worked on at a time; blocks overlap
+        by the net's reach, so that the result does not depend on them.
         """
         result = np.empty((len(features), len(VISEMES)), np.float32)
-        for first in range(0, len(features), _BLOCK):
-            end = min(first + _BLOCK, len(features))
+        for first in range(0, len(features), block):
+            end = min(first + block, len(features))
             begin, stop = max(0, first - REACH), min(len(features), end + REACH)
             heard = None if phones is None else phones[begin:stop]
-            block = self._run(features[begin:stop], heard)
-            result[first:end] = block[first - begin : end - begin]
+            around = self._run(features[begin:stop], heard)
+            result[first:end] = around[first - begin : end - begin]
         return result
 
     def _run(self, features: Floats, phones: NDArray[np.uint8] | None) -> Floats:

@@ -18,13 +18,13 @@ from typing import Final, Literal, assert_never
 import numpy as np
 from numpy.typing import NDArray
 
+from sayso.engine.alignment import align_text
 from sayso.engine.features import Floats, levels_db, log_mels, normalised
 from sayso.engine.loudness import shapes_by_loudness
 from sayso.engine.net import trained_net
 from sayso.engine.path import likeliest_path, scores_of
 from sayso.engine.phones import (
     Phone,
-    align_phones,
     decode_phones,
     looks_of_phones,
     phone_numbers,
@@ -160,19 +160,20 @@ def _align(sound: _Sound, transcript: str) -> list[Phone] | Notice:
         text = pronounced(transcript)
         if not text.words or len(text.unknown) > _MOST_UNKNOWN * len(text.words):
             return _FOREIGN
-        words = align_phones(sound.samples, text.words)
+        net = trained_net()
+        likelihoods = net.likelihoods(normalised(log_mels(sound.samples)), None)
+        phones = align_text(sound.samples, text, likelihoods)
     except ImportError:
         return _NO_PHONES
-    return _NO_FIT if words is None else [phone for word in words for phone in word]
+    except FileNotFoundError:
+        return _NO_NET
+    return _NO_FIT if phones is None else phones
 
 
 def _by_text(sound: _Sound, phones: list[Phone]) -> Evidence:
     """Follow the text, and let the net say how open its vowels are and where it pauses."""
-    scores = looks_of_phones(phones, sound.n_frames) * _TEXT_TRUST
-    try:
-        scores = scores + _heard_by_net(sound, phones)
-    except FileNotFoundError:
-        scores = scores + _heard_as_phones(sound, phones)
+    looks = looks_of_phones(phones, sound.n_frames)
+    scores = looks * _TEXT_TRUST + _heard_by_net(sound, phones)
     return _evidence_of(sound, scores, "transcript", ())
 
 
