@@ -11,10 +11,12 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
+from cyclopts import App
 
 from sayso import cli, errors
 from sayso.engine.quality import GATES
@@ -97,24 +99,35 @@ def test_links_between_documents_lead_somewhere(document: Path) -> None:
     assert not missing
 
 
+def commands(app: App, prefix: str = "sayso") -> Iterator[tuple[str, App]]:
+    """Each command with its words, those inside a group as well."""
+    for name in app:
+        if not name.startswith("-"):
+            if app[name].default_command is not None:
+                yield f"{prefix} {name}", app[name]
+            yield from commands(app[name], f"{prefix} {name}")
+
+
 def test_every_command_has_a_heading_in_the_reference() -> None:
     page = (ROOT / "docs/reference/cli.md").read_text(encoding="utf-8")
-    commands = [name for name in cli.app if not name.startswith("-")]
+    every = [words for words, _ in commands(cli.app)]
 
-    missing = [name for name in commands if f"## `sayso {name}`" not in page]
+    missing = [words for words in every if f"## `{words}`" not in page]
 
-    assert commands
+    assert every
     assert not missing
 
 
 def test_every_option_is_in_the_reference() -> None:
     page = (ROOT / "docs/reference/cli.md").read_text(encoding="utf-8")
 
-    missing = []
-    for command in (name for name in cli.app if not name.startswith("-")):
-        collection = cli.app[command].assemble_argument_collection()
-        for argument in collection:
-            missing += [n for n in argument.names if n.startswith("--") and f"`{n}" not in page]
+    missing = [
+        name
+        for _, command in commands(cli.app)
+        for argument in command.assemble_argument_collection()
+        for name in argument.names
+        if name.startswith("--") and f"`{name}" not in page
+    ]
 
     assert not missing
 
