@@ -13,26 +13,21 @@ token. What became of a row is written by `steps.py`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import (
-    Column,
-    ColumnElement,
-    Text,
     bindparam,
     case,
     func,
     insert,
-    literal,
     select,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
 
 from sayso.clock import Instant
+from sayso.db.listed import among, listed
 from sayso.db.tables import artifacts, generations, predictions
 from sayso.db.tx import Tx
 from sayso.generations.rules import AttemptRecord, Job, State
@@ -200,22 +195,31 @@ def intend(tx: Tx, jobs: Sequence[Job], nonces: Sequence[Nonce], *, now: Instant
             tried = (*job.tried, record)
             fresh.append(_attempt_row(job, record, now))
         intended.append(replace(job, state=State.SUBMITTING, attempts=record.number, tried=tried))
+    new = {row["nonce"] for row in fresh}
     if fresh:
-        tx.execute(insert(predictions), fresh)
-    again = [job for job in intended if job.attempt.nonce not in {r["nonce"] for r in fresh}]
-    for job in again:
-        tx.execute(
-            update(predictions)
-            .where(p.nonce == job.attempt.nonce)
-            .values(state="submitting", submitted_at=now)
-        )
-    tx.execute(
-        update(generations)
-        .where(g.id == bindparam("of_id"))
-        .values(state="submitting", attempts=bindparam("number")),
-        [{"of_id": job.id, "number": job.attempts} for job in intended],
-    )
+        tx.execute(_NEW_ATTEMPT, fresh)
+    again = [
+        {"of_nonce": job.attempt.nonce, "now": now}
+        for job in intended
+        if job.attempt.nonce not in new
+    ]
+    if again:
+        tx.execute(_SEND_AGAIN, again)
+    tx.execute(_INTEND, [{"of_id": job.id, "number": job.attempts} for job in intended])
     return intended
+
+
+_SEND_AGAIN: Final = (
+    update(predictions)
+    .where(p.nonce == bindparam("of_nonce"))
+    .values(state="submitting", submitted_at=bindparam("now"))
+)
+_INTEND: Final = (
+    update(generations)
+    .where(g.id == bindparam("of_id"))
+    .values(state="submitting", attempts=bindparam("number"))
+)
+_NEW_ATTEMPT: Final = insert(predictions)
 
 
 def _attempt_row(job: Job, record: AttemptRecord, now: Instant) -> dict[str, object]:
@@ -232,23 +236,7 @@ def _attempt_row(job: Job, record: AttemptRecord, now: Instant) -> dict[str, obj
 
 def inputs_of(tx: Tx, ids: Sequence[GenerationId]) -> dict[GenerationId, LipSyncInputs]:
     """Return what the create calls of these generations need."""
-    portrait, speech = artifacts.alias("portrait"), artifacts.alias("speech")
-    rows = tx.execute(
-        select(
-            g.id,
-            g.prompt,
-            g.options,
-            *(portrait.c[name] for name in _STORED),
-            *(speech.c[name] for name in _STORED),
-            speech.c.facts,
-        )
-        .select_from(
-            generations.join(portrait, portrait.c.id == g.portrait_id).join(
-                speech, speech.c.id == g.speech_id
-            )
-        )
-        .where(among(tx, g.id, ids))
-    )
+    rows = tx.execute(_INPUTS, {"ids": listed(ids)})
     return {
         GenerationId(row[0]): LipSyncInputs(
             prompt=row[1],
@@ -263,6 +251,24 @@ def inputs_of(tx: Tx, ids: Sequence[GenerationId]) -> dict[GenerationId, LipSync
 
 _STORED: Final = ("id", "storage_key", "content_type", "size_bytes", "sha256")
 _STORED_AS: Final = ("id", "key", "content_type", "size_bytes", "sha256")
+_PORTRAIT: Final = artifacts.alias("portrait")
+_SPEECH: Final = artifacts.alias("speech")
+_INPUTS: Final = (
+    select(
+        g.id,
+        g.prompt,
+        g.options,
+        *(_PORTRAIT.c[name] for name in _STORED),
+        *(_SPEECH.c[name] for name in _STORED),
+        _SPEECH.c.facts,
+    )
+    .select_from(
+        generations.join(_PORTRAIT, _PORTRAIT.c.id == g.portrait_id).join(
+            _SPEECH, _SPEECH.c.id == g.speech_id
+        )
+    )
+    .where(among(g.id))
+)
 
 
 def release(tx: Tx, jobs: Iterable[tuple[GenerationId, Instant]], *, token: str) -> None:
@@ -271,35 +277,32 @@ def release(tx: Tx, jobs: Iterable[tuple[GenerationId, Instant]], *, token: str)
     for generation_id, due_at in jobs:
         by_time.setdefault(due_at, []).append(generation_id)
     for due_at, ids in by_time.items():
-        tx.execute(
-            update(generations)
-            .where(among(tx, g.id, ids), g.claim_token == token)
-            .values(lease_until=0, claim_token=None, due_at=_kept_or(literal(due_at)))
-        )
+        tx.execute(_RELEASE, {"ids": listed(ids), "token": token, "due": due_at})
 
 
 def extend(
     tx: Tx, *, tokens: Sequence[str], ids: Sequence[GenerationId], lease_until: Instant
 ) -> None:
     """Keep rows that are still being worked on; whoever made one due meanwhile is heard."""
-    tx.execute(
-        update(generations)
-        .where(among(tx, g.id, ids), g.claim_token.in_(tokens))
-        .values(lease_until=lease_until, due_at=_kept_or(literal(lease_until)))
-    )
+    tx.execute(_EXTEND, {"ids": listed(ids), "tokens": listed(tokens), "due": lease_until})
 
 
-def _kept_or(due_at: ColumnElement[int]) -> ColumnElement[int]:
-    """Return `due_at`, unless somebody has made the row due since it was claimed."""
-    return case((g.due_at == g.lease_until, due_at), else_=g.due_at)
+# `due_at` stays, if somebody has made the row due since it was claimed.
+_DUE_OR_SOONER: Final = case((g.due_at == g.lease_until, bindparam("due")), else_=g.due_at)
+_RELEASE: Final = (
+    update(generations)
+    .where(among(g.id), g.claim_token == bindparam("token"))
+    .values(lease_until=0, claim_token=None, due_at=_DUE_OR_SOONER)
+)
+_EXTEND: Final = (
+    update(generations)
+    .where(among(g.id), among(g.claim_token, name="tokens"))
+    .values(lease_until=bindparam("due"), due_at=_DUE_OR_SOONER)
+)
 
 
 def _attempts(tx: Tx, ids: Sequence[GenerationId]) -> dict[GenerationId, tuple[AttemptRecord, ...]]:
-    rows = tx.execute(
-        select(p.generation_id, *_ATTEMPT_COLUMNS)
-        .where(among(tx, p.generation_id, ids))
-        .order_by(p.generation_id, p.attempt)
-    )
+    rows = tx.execute(_ATTEMPTS, {"ids": listed(ids)})
     tried: dict[GenerationId, tuple[AttemptRecord, ...]] = {}
     for generation_id, number, nonce, provider_id, state, output, submitted, missed, ended in rows:
         record = AttemptRecord(
@@ -339,9 +342,8 @@ def _to_job(row: Sequence[Any], tried: tuple[AttemptRecord, ...]) -> Job:
     )
 
 
-def among(tx: Tx, column: Column[Any], ids: Sequence[str]) -> ColumnElement[bool]:
-    """Return `column IN ids` with one parameter: the statement is the same for any count."""
-    if tx.dialect.name == "postgresql":
-        return column == func.any(literal(list(ids), ARRAY(Text)))
-    listed = func.json_each(literal(json.dumps(list(ids)), Text)).table_valued("value")
-    return column.in_(select(listed.c.value))
+_ATTEMPTS: Final = (
+    select(p.generation_id, *_ATTEMPT_COLUMNS)
+    .where(among(p.generation_id))
+    .order_by(p.generation_id, p.attempt)
+)

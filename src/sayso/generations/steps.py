@@ -12,29 +12,31 @@ whatever became of the claim.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
+    Insert,
     Text,
     bindparam,
     delete,
     func,
-    literal,
     or_,
     select,
     update,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 
 from sayso.clock import SECOND, Instant
+from sayso.credits import batch as ledger_batch
 from sayso.credits import store as ledger
-from sayso.credits.rules import Micros, ReleaseReason
-from sayso.db.insert import insert_if_new
+from sayso.credits.rules import Micros, ReleaseReason, Settlement, capturing, releasing
+from sayso.db.listed import among, listed
 from sayso.db.tables import artifacts, generations, idempotency_keys, predictions
 from sayso.db.tx import Topic, Tx, announce
-from sayso.generations.claims import among
 from sayso.generations.rules import Bind, End, Job, State
 from sayso.generations.store import hold_id_of
 from sayso.generations.written import (
@@ -72,10 +74,13 @@ def write_steps(
     changes = [c for step in won if (c := attempt_after(step, now=now)) is not None]
     _note_attempts(tx, changes)
     _move(tx, [w for w in written if w.end is None])
-    for step, end in zip(won, written, strict=True):
-        if end.end is not None:
-            _finish(tx, step.job, end, rows[step.job.id].notices, now=now)
-            settle(tx, step.job, end.end, now=now)
+    ends = [
+        _Ending(step.job, w, w.end, rows[step.job.id].notices)
+        for step, w in zip(won, written, strict=True)
+        if w.end is not None
+    ]
+    _finish(tx, ends, now=now)
+    settle(tx, ends, now=now)
     for change in changes:
         if change.is_loss:
             _book_loss(tx, change, now)
@@ -88,16 +93,30 @@ def write_steps(
     return lost
 
 
-def settle(tx: Tx, job: Job, end: End, *, now: Instant) -> None:
-    """End a generation's hold as the generation ended: the only way to money."""
-    if job.price_micros == 0:
-        return
-    hold_id = hold_id_of(job.id)
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """A generation that ends: as it was, what it becomes, why, and its notices so far."""
+
+    job: Job
+    written: Written
+    end: End
+    notices: Any
+
+
+def settle(tx: Tx, ends: Sequence[_Ending], *, now: Instant) -> None:
+    """End the holds of generations as the generations ended: the only way to money."""
+    settlements = {
+        hold_id_of(ending.job.id): _settlement(ending.end, ending.job.price_micros)
+        for ending in ends
+        if ending.job.price_micros > 0
+    }
+    ledger_batch.settle_all(tx, settlements, at=now)
+
+
+def _settlement(end: End, price_micros: int) -> Settlement:
     if end.state is State.SUCCEEDED:
-        ledger.capture(tx, hold_id=hold_id, amount=Micros(job.price_micros), at=now)
-    else:
-        reason = ReleaseReason(end.release_reason or "failed")
-        ledger.release(tx, hold_id=hold_id, reason=reason, at=now)
+        return capturing(Micros(price_micros))
+    return releasing(ReleaseReason(end.release_reason or "failed"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,13 +177,15 @@ def prune_keys(tx: Tx, *, before: Instant) -> None:
 
 def _lock(tx: Tx, ids: Sequence[GenerationId]) -> dict[str, Any]:
     """Lock rows in the order of their ids, so that two batches never wait for each other."""
-    rows = tx.execute(
-        select(g.id, g.state, g.claim_token, g.version, g.due_at, g.lease_until, g.notices)
-        .where(among(tx, g.id, ids))
-        .order_by(g.id)
-        .with_for_update()
-    )
-    return {row.id: row for row in rows}
+    return {row.id: row for row in tx.execute(_LOCK, {"ids": listed(ids)})}
+
+
+_LOCK: Final = (
+    select(g.id, g.state, g.claim_token, g.version, g.due_at, g.lease_until, g.notices)
+    .where(among(g.id))
+    .order_by(g.id)
+    .with_for_update()
+)
 
 
 def _is_ours(row: Any, step: Step) -> bool:
@@ -206,10 +227,15 @@ def _attempt_state(seen: Prediction) -> str:
 def _wake_lost(tx: Tx, ids: Sequence[GenerationId], now: Instant) -> None:
     """Let whoever has the claim now see the answer that was recorded."""
     if ids:
-        tx.execute(
-            update(generations).where(among(tx, g.id, ids), g.due_at > now).values(due_at=now)
-        )
+        tx.execute(_WAKE, {"ids": listed(ids), "now": now})
         announce(tx, Topic.DUE)
+
+
+_WAKE: Final = (
+    update(generations)
+    .where(among(g.id), g.due_at > bindparam("now"))
+    .values(due_at=bindparam("now"))
+)
 
 
 def _note_attempts(tx: Tx, changes: Sequence[AttemptChange]) -> None:
@@ -292,58 +318,106 @@ _MOVE: Final = (
 )
 
 
-def _finish(tx: Tx, job: Job, written: Written, notices: Any, *, now: Instant) -> None:
-    """Write a row's end; the video's own row comes first."""
-    assert written.end is not None
-    kept = written.kept
-    told = [{"code": notice.code, "text": notice.text} for notice in written.notices]
+def _finish(tx: Tx, ends: Sequence[_Ending], *, now: Instant) -> None:
+    """Write how generations ended; the rows of their videos come first."""
+    if not ends:
+        return
+    videos = _insert_videos(tx, ends, now)
     tx.execute(
-        update(generations)
-        .where(g.id == job.id)
-        .values(
-            state=written.state,
-            public_status=written.public_status,
-            percent=written.percent,
-            basis=written.basis,
-            stage=written.stage,
-            logs=func.coalesce(literal(written.logs, Text), g.logs),
-            video_id=None if kept is None else _insert_video(tx, job, kept, now),
-            error_code=written.end.code,
-            error=written.end.text,
-            quality=None if kept is None or kept.quality is None else dict(kept.quality),
-            notices=[*notices, *told],
-            due_at=None,
-            lease_until=0,
-            claim_token=None,
-            completed_at=now,
-            version=written.version,
-            changed_at=written.version,
-        )
+        _FINISH,
+        [
+            {
+                "of_id": ending.job.id,
+                "new_state": ending.written.state,
+                "status": ending.written.public_status,
+                "new_percent": ending.written.percent,
+                "new_basis": ending.written.basis,
+                "new_stage": ending.written.stage,
+                "new_logs": ending.written.logs,
+                "video": _video_of(ending, videos),
+                "code": ending.end.code,
+                "text": ending.end.text,
+                "figures": _quality_of(ending.written.kept),
+                "told": [*ending.notices, *map(asdict, ending.written.notices)],
+                "now": now,
+                "new_version": ending.written.version,
+            }
+            for ending in ends
+        ],
     )
 
 
-def _insert_video(tx: Tx, job: Job, kept: KeptVideo, now: Instant) -> str:
-    """Insert the video's row; the same video of the same account is one file and one row."""
-    insert_if_new(
-        tx,
-        artifacts,
-        id=kept.id,
-        account_id=job.account_id,
-        kind="video",
-        sha256=kept.sha256,
-        size_bytes=kept.size_bytes,
-        content_type="video/mp4",
-        storage_key=kept.key,
-        facts=dict(kept.facts),
-        created_at=now,
+_FINISH: Final = (
+    update(generations)
+    .where(g.id == bindparam("of_id"))
+    .values(
+        state=bindparam("new_state"),
+        public_status=bindparam("status"),
+        percent=bindparam("new_percent"),
+        basis=bindparam("new_basis"),
+        stage=bindparam("new_stage"),
+        logs=func.coalesce(bindparam("new_logs", type_=Text), g.logs),
+        video_id=bindparam("video"),
+        error_code=bindparam("code"),
+        error=bindparam("text"),
+        quality=bindparam("figures"),
+        notices=bindparam("told"),
+        due_at=None,
+        lease_until=0,
+        claim_token=None,
+        completed_at=bindparam("now"),
+        version=bindparam("new_version"),
+        changed_at=bindparam("new_version"),
     )
-    a = artifacts.c
-    found = tx.execute(
-        select(a.id).where(
-            a.account_id == job.account_id, a.kind == "video", a.sha256 == kept.sha256
-        )
-    )
-    return str(found.scalar_one())
+)
+
+
+def _quality_of(kept: KeptVideo | None) -> dict[str, Any] | None:
+    return None if kept is None or kept.quality is None else dict(kept.quality)
+
+
+def _video_of(ending: _Ending, videos: Mapping[tuple[str, str], str]) -> str | None:
+    kept = ending.written.kept
+    return None if kept is None else videos[ending.job.account_id, kept.sha256]
+
+
+def _insert_videos(tx: Tx, ends: Sequence[_Ending], now: Instant) -> dict[tuple[str, str], str]:
+    """Insert the videos' rows; return their ids by account and content.
+
+    The same video of the same account is one file and one row.
+    """
+    rows = [
+        {
+            "id": kept.id,
+            "account_id": ending.job.account_id,
+            "kind": "video",
+            "sha256": kept.sha256,
+            "size_bytes": kept.size_bytes,
+            "content_type": "video/mp4",
+            "storage_key": kept.key,
+            "facts": dict(kept.facts),
+            "created_at": now,
+        }
+        for ending in ends
+        if (kept := ending.written.kept) is not None
+    ]
+    if not rows:
+        return {}
+    tx.execute(_insert_if_new(tx.dialect.name), rows)
+    found = tx.execute(_VIDEOS, {"ids": listed({str(row["sha256"]) for row in rows})})
+    return {(account_id, sha256): video_id for account_id, sha256, video_id in found}
+
+
+@cache
+def _insert_if_new(dialect: str) -> Insert:
+    if dialect == "postgresql":
+        return postgresql.insert(artifacts).on_conflict_do_nothing()
+    return sqlite.insert(artifacts).on_conflict_do_nothing()
+
+
+_VIDEOS: Final = select(artifacts.c.account_id, artifacts.c.sha256, artifacts.c.id).where(
+    among(artifacts.c.sha256), artifacts.c.kind == "video"
+)
 
 
 def _book_loss(tx: Tx, change: AttemptChange, now: Instant) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -23,7 +23,6 @@ from sqlalchemy import (
     bindparam,
     delete,
     func,
-    insert,
     literal,
     or_,
     select,
@@ -190,44 +189,12 @@ def place(
     Raises `InsufficientCredits`, `QueueFull`; `ArtifactMissing` when an input was deleted
     meanwhile.
     """
-    earlier = find(tx, order.account_id, generation_id)
-    if earlier is not None:  # This very write, whose commit went through after all.
-        return earlier
     if queue is not None:
         require_room(tx, queue)
     _require_artifacts(tx, order)
-    tx.execute(
-        insert(generations).values(
-            id=generation_id,
-            account_id=order.account_id,
-            door=order.door,
-            model=order.model.name,
-            provider=order.model.provider,
-            state=State.CREATED,
-            public_status="starting",
-            version=now,
-            portrait_id=order.portrait_id,
-            speech_id=order.speech_id,
-            prompt=order.prompt,
-            options=dict(order.options),
-            input_echo=order.input_echo,
-            price_micros=cost.price_micros,
-            rate_micros=cost.rate_micros,
-            seconds=cost.seconds,
-            percent=PERCENT_STORED_INPUTS,
-            basis="measured",
-            stage="starting",
-            notices=[{"code": notice.code, "text": notice.text} for notice in order.notices],
-            due_at=now,
-            deadline_at=deadline_at,
-            cancel_after_s=order.cancel_after_s,
-            webhook_url=order.webhook_url,
-            webhook_events=None if order.webhook_events is None else list(order.webhook_events),
-            created_at=now,
-            changed_at=now,
-        )
-    )
-    if cost.price_micros > 0:
+    is_new = insert_if_new(tx, generations, **_row_of(order, generation_id, cost, deadline_at, now))
+    # Not new: this very write, whose commit went through after all.
+    if is_new and cost.price_micros > 0:
         ledger.place_hold(
             tx,
             hold_id=hold_id_of(generation_id),
@@ -236,13 +203,47 @@ def place(
             amount=Micros(cost.price_micros),
             at=now,
         )
-    if key is not None:
+    if is_new and key is not None:
         _bind_key(tx, key, generation_id)
     announce(tx, Topic.DUE)
     announce(tx, Topic.CHANGED)
     placed = find(tx, order.account_id, generation_id)
     assert placed is not None
     return placed
+
+
+def _row_of(
+    order: Order, generation_id: GenerationId, cost: Cost, deadline_at: Instant, now: Instant
+) -> dict[str, Any]:
+    return {
+        "id": generation_id,
+        "account_id": order.account_id,
+        "door": order.door,
+        "model": order.model.name,
+        "provider": order.model.provider,
+        "state": State.CREATED,
+        "public_status": "starting",
+        "version": now,
+        "portrait_id": order.portrait_id,
+        "speech_id": order.speech_id,
+        "prompt": order.prompt,
+        "options": dict(order.options),
+        "input_echo": order.input_echo,
+        "price_micros": cost.price_micros,
+        "rate_micros": cost.rate_micros,
+        "seconds": cost.seconds,
+        "percent": PERCENT_STORED_INPUTS,
+        "basis": "measured",
+        "stage": "starting",
+        "notices": [asdict(notice) for notice in order.notices],
+        "due_at": now,
+        "deadline_at": deadline_at,
+        "cancel_after_s": order.cancel_after_s,
+        "webhook_url": order.webhook_url,
+        "webhook_events": None if order.webhook_events is None else list(order.webhook_events),
+        "created_at": now,
+        "changed_at": now,
+    }
 
 
 def require_room(tx: Tx, queue: Queue) -> None:
@@ -496,11 +497,19 @@ def _bind_key(tx: Tx, key: Key, generation_id: GenerationId) -> None:
 
 def _require_artifacts(tx: Tx, order: Order) -> None:
     """Lock nothing: the foreign keys refuse a row that goes between here and the commit."""
-    wanted = {order.portrait_id, order.speech_id}
     found = tx.execute(
-        select(artifacts.c.id).where(
-            artifacts.c.id.in_(wanted), artifacts.c.account_id == order.account_id
-        )
+        _INPUTS,
+        {
+            "portrait": order.portrait_id,
+            "speech": order.speech_id,
+            "account_id": order.account_id,
+        },
     ).scalars()
-    if set(found) != wanted:
+    if set(found) != {order.portrait_id, order.speech_id}:
         raise ArtifactMissing("An input was deleted meanwhile; hand it in again.")
+
+
+_INPUTS: Final = select(artifacts.c.id).where(
+    or_(artifacts.c.id == bindparam("portrait"), artifacts.c.id == bindparam("speech")),
+    artifacts.c.account_id == bindparam("account_id"),
+)
