@@ -9,8 +9,8 @@ from sqlalchemy import insert, select, update
 
 from sayso.clock import Instant
 from sayso.credits import store
-from sayso.credits.rules import Hold, Micros
-from sayso.db.tables import FINAL_STATES, artifacts, generations, predictions
+from sayso.credits.rules import Hold, Micros, ReleaseReason
+from sayso.db.tables import FINAL_STATES, artifacts, generations, predictions, renders
 from sayso.db.tx import Tx
 from sayso.ids import AccountId, GenerationId, HoldId, TransferId
 
@@ -66,7 +66,7 @@ def a_generation(
         "changed_at": NOON,
         "completed_at": NOON if is_final else None,
         "error": "it failed" if state == "failed" else None,
-        "video_id": a_video(tx, account_id) if state == "succeeded" else None,
+        "video_id": a_video(tx, account_id, f"video-{named}") if state == "succeeded" else None,
     }
     tx.execute(insert(generations).values({**row, **columns}))
     return GenerationId(named)
@@ -75,7 +75,9 @@ def a_generation(
 def finish(tx: Tx, generation_id: GenerationId, state: str) -> None:
     """Move a generation to a final state, as the reconciler does with the settlement."""
     owner = select(generations.c.account_id).where(generations.c.id == generation_id)
-    video = a_video(tx, tx.execute(owner).scalar_one()) if state == "succeeded" else None
+    video = None
+    if state == "succeeded":
+        video = a_video(tx, tx.execute(owner).scalar_one(), f"video-{generation_id}")
     tx.execute(
         update(generations)
         .where(generations.c.id == generation_id)
@@ -123,9 +125,9 @@ def a_prediction(tx: Tx, generation_id: GenerationId, *, attempt: int = 1, **col
     tx.execute(insert(predictions).values({**row, **columns}))
 
 
-def a_video(tx: Tx, account_id: AccountId = ALICE) -> str:
+def a_video(tx: Tx, account_id: AccountId = ALICE, artifact_id: str | None = None) -> str:
     """Insert a video's row."""
-    named = f"video-{next(_numbers)}"
+    named = artifact_id or f"video-{next(_numbers)}"
     tx.execute(
         insert(artifacts).values(
             id=named,
@@ -139,3 +141,34 @@ def a_video(tx: Tx, account_id: AccountId = ALICE) -> str:
         )
     )
     return named
+
+
+def a_history(tx: Tx) -> None:
+    """One generation paid, one lost, one open, one free; a render that ended."""
+    an_account(tx, balance=1_000)
+    for name, ending in (("paid", "succeeded"), ("lost", "failed"), ("open", None)):
+        generation = a_generation(tx, generation_id=name, price=40)
+        hold = a_hold(tx, generation_id=generation, amount=40)
+        a_prediction(tx, generation, provider_id=f"at-provider-{name}", nonce=f"nonce-{name}")
+        if ending == "succeeded":
+            store.capture(tx, hold_id=hold.id, amount=Micros(30), at=NOON)
+        elif ending == "failed":
+            store.release(tx, hold_id=hold.id, reason=ReleaseReason.FAILED, at=NOON)
+        if ending:
+            finish(tx, generation, ending)
+    a_generation(tx, generation_id="free", price=0)
+    tx.execute(
+        insert(renders).values(
+            id="done",
+            nonce="nonce-of-render",
+            state="succeeded",
+            output_key="key",
+            created_at=NOON,
+            finished_at=NOON,
+        )
+    )
+    tx.execute(
+        update(generations)
+        .where(generations.c.id == "open")
+        .values(public_status="processing", version=7)
+    )

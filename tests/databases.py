@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import hashlib
 import itertools
 import os
 import shutil
+import tempfile
 import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -51,10 +53,7 @@ class PostgresServer:
 
     def take_back(self, url: str) -> None:
         """Cut off whoever is still connected and empty it: much quicker than making another."""
-        name = make_url(url).database
-        self.execute(
-            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
-        )
+        self.hang_up(url)
         deletes = "; ".join(
             f"DELETE FROM {table.name}" for table in metadata.tables.values() if table != accounts
         )
@@ -65,6 +64,13 @@ class PostgresServer:
             url=url,
         )
         self._emptied.append(url)
+
+    def hang_up(self, url: str) -> None:
+        """End every connection to a database."""
+        self.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            f" WHERE datname = '{make_url(url).database}'"
+        )
 
     def make_database(self, *, template: str | None = TEMPLATE) -> str:
         """Create a database, a copy of the migrated template by default; return its URL."""
@@ -105,9 +111,12 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServe
     """One server for the run; the last worker to leave stops it and removes its files."""
     from tests.conftest import missing  # noqa: PLC0415 (it takes this module in)
 
-    shared = tmp_path_factory.getbasetemp()
+    run = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent
+        run = run.parent
+    # Not inside pytest's own folder: any other run closes that to the server's user.
+    shared = Path(tempfile.gettempdir()) / f"sayso-{hashlib.sha256(bytes(run)).hexdigest()[:12]}"
+    shared.mkdir(exist_ok=True)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # It warns of folders that it falls back on.
@@ -129,6 +138,8 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServe
             ready.touch()
     yield found
     server.cleanup()
+    if not (shared / "pg").exists():
+        shutil.rmtree(shared, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

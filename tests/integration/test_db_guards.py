@@ -10,38 +10,13 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from sayso.credits import store
 from sayso.credits.audit import verify
-from sayso.credits.rules import Micros, ReleaseReason
+from sayso.credits.rules import Micros
 from sayso.db.connect import Database
 from sayso.db.tx import Tx
 from sayso.ids import HoldId
-from tests.builders import NOON, a_generation, a_hold, a_prediction, an_account, finish
+from tests.builders import NOON, a_generation, a_history, finish
 
 pytestmark = pytest.mark.anyio
-
-
-def history(tx: Tx) -> None:
-    """One generation paid, one failed, one open, one free; a render that ended."""
-    an_account(tx, balance=1_000)
-    for name, ending in (("paid", "succeeded"), ("lost", "failed"), ("open", None)):
-        generation = a_generation(tx, generation_id=name, price=40)
-        hold = a_hold(tx, generation_id=generation, amount=40)
-        a_prediction(tx, generation, provider_id=f"at-provider-{name}", nonce=f"nonce-{name}")
-        if ending == "succeeded":
-            store.capture(tx, hold_id=hold.id, amount=Micros(30), at=NOON)
-        elif ending == "failed":
-            store.release(tx, hold_id=hold.id, reason=ReleaseReason.FAILED, at=NOON)
-        if ending:
-            finish(tx, generation, ending)
-    a_generation(tx, generation_id="free", price=0)
-    tx.execute(
-        text(
-            "INSERT INTO renders (id, nonce, state, output_key, created_at, finished_at)"
-            " VALUES ('done', 'n', 'succeeded', 'k', 1, 2)"
-        )
-    )
-    tx.execute(
-        text("UPDATE generations SET public_status = 'processing', version = 7 WHERE id = 'open'")
-    )
 
 
 TAMPERING = {
@@ -139,7 +114,7 @@ TAMPERING = {
 
 @pytest.mark.parametrize("statement", TAMPERING.values(), ids=TAMPERING.keys())
 async def test_tampering_is_refused(database: Database, statement: str) -> None:
-    await database.write(history)
+    await database.write(a_history)
     with pytest.raises(DBAPIError) as caught:
         await database.write(lambda tx: tx.execute(text(statement)).rowcount)
 
@@ -164,14 +139,14 @@ async def test_what_is_allowed_is_not_refused(database: Database) -> None:
         tx.execute(text("UPDATE predictions SET state = 'succeeded', cost_micros = 3"))
         tx.execute(text("UPDATE renders SET frames_done = 3"))
 
-    await database.write(history)
+    await database.write(a_history)
     await database.write(go_on)
 
 
 async def test_the_ledger_cannot_be_emptied(database: Database) -> None:
     if database.kind == "sqlite":
         pytest.skip("SQLite has no TRUNCATE")
-    await database.write(history)
+    await database.write(a_history)
     for table in ("entries", "transfers", "holds"):
         truncate = text(f"TRUNCATE {table} CASCADE")
         with pytest.raises(IntegrityError):
@@ -181,7 +156,7 @@ async def test_the_ledger_cannot_be_emptied(database: Database) -> None:
 async def test_replacing_a_row_is_deleting_it(database: Database) -> None:
     if database.kind == "postgresql":
         pytest.skip("PostgreSQL has no REPLACE")
-    await database.write(history)
+    await database.write(a_history)
     with pytest.raises(IntegrityError):
         await database.write(
             lambda tx: (

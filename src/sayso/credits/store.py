@@ -389,9 +389,11 @@ def _post_once(tx: Tx, transfer: _Transfer, at: Instant) -> None:
     if _is_posted(tx, transfer):
         return
     with tx.begin_nested() as attempt:
-        if not _post(tx, transfer, at):
-            attempt.rollback()  # Another process was quicker; was it the same transfer?
-            _is_posted(tx, transfer)
+        was_first = _post(tx, transfer, at)
+        if not was_first:
+            attempt.rollback()
+    if not was_first:
+        _is_posted(tx, transfer)  # Another process was quicker: was it the same transfer?
 
 
 def _is_posted(tx: Tx, transfer: _Transfer) -> bool:

@@ -12,14 +12,14 @@ class DatabaseLimits:
     group: int = 200
     """Functions that SQLite's writer commits together at most."""
     queued_writes: int = 10_000
-    """Functions that may wait for SQLite's writer before `write` raises `DatabaseBusy`."""
+    """Functions that may wait to be run before `write` raises `DatabaseBusy`."""
     readers: int = 4
     """Connections for lists."""
     writers: int = 8
     """PostgreSQL: connections for writing."""
     busy_timeout_s: float = 10.0
     """SQLite: how long to wait for another process that writes."""
-    pool_timeout_s: float = 2.0
+    pool_timeout_s: float = 5.0
     """PostgreSQL: how long to wait for a free connection."""
     lock_timeout_s: float = 2.0
     """PostgreSQL: how long a statement waits for a row that another transaction holds."""

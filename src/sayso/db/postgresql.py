@@ -79,8 +79,10 @@ class PostgresDatabase:
         """Connect; raise `DatabaseUnavailable` when there is nobody."""
         database = cls(url, limits)
         try:
+            async with database._writes.connect():
+                pass
             database._points = await asyncpg.create_pool(
-                min_size=1,
+                min_size=0,
                 max_size=limits.readers,
                 reset=_keep,
                 timeout=limits.connect_timeout_s,
@@ -89,12 +91,15 @@ class PostgresDatabase:
                 **database._connect_arguments,
             )
         except _DRIVER_ERRORS as error:
+            await database._writes.dispose()
             raise translated(error) from error
         return database
 
     async def write(self, fn: Callable[[Tx], T]) -> T:
         """Run `fn`, again if it must be; see `Database.write`."""
         self._open_points()
+        if len(self._running) >= self._limits.queued_writes:
+            raise DatabaseBusy("Too many changes wait to be written; try again in a moment.")
         task = asyncio.get_running_loop().create_task(self._write_surely(fn))
         self._running.add(task)
         task.add_done_callback(self._forget)
@@ -319,6 +324,8 @@ def _engine(
         pool_timeout=limits.pool_timeout_s,
         connect_args={
             "timeout": limits.connect_timeout_s,
+            # The server's own time-outs come first; this is for a network that went silent.
+            "command_timeout": limits.statement_timeout_s + limits.connect_timeout_s,
             "server_settings": _server_settings(limits, is_read_only=is_read_only),
         },
     )

@@ -10,8 +10,7 @@ allowed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Final, TypeVar
 
@@ -46,14 +45,18 @@ def announce(tx: Tx, topic: Topic) -> None:
 
 def run_guarded(fn: Callable[[Tx], T], tx: Tx) -> tuple[T, frozenset[Topic]]:
     """Run `fn`; return its value and what it announced. Raise `TransactionRule` if it cheats."""
-    tx.info.pop(_TOPICS, None)
-    with _guarded(tx):
+    notes = tx.info  # Kept: a connection that was lost no longer gives it out.
+    notes.pop(_TOPICS, None)
+    notes[_GUARDED] = True
+    try:
         value = fn(tx)
+    finally:
+        notes[_GUARDED] = False
     if isinstance(value, CursorResult):
         raise TransactionRule("fetch the rows; a cursor does not outlive its transaction")
     if tx.in_nested_transaction():
         raise TransactionRule("a savepoint was left open")
-    return value, frozenset(tx.info.pop(_TOPICS, ()))
+    return value, frozenset(notes.pop(_TOPICS, ()))
 
 
 def forbid_commits(engine: Engine) -> None:
@@ -62,15 +65,7 @@ def forbid_commits(engine: Engine) -> None:
     event.listen(engine, "rollback", _refuse)
 
 
-@contextmanager
-def _guarded(tx: Tx) -> Iterator[None]:
-    tx.info[_GUARDED] = True
-    try:
-        yield
-    finally:
-        tx.info[_GUARDED] = False
-
-
 def _refuse(connection: Connection) -> None:
-    if connection.info.get(_GUARDED):
+    is_lost = connection.invalidated  # Then SQLAlchemy itself rolls back what is left of it.
+    if not is_lost and connection.info.get(_GUARDED):
         raise TransactionRule("a function that takes `tx` neither commits nor rolls back")
