@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import re
 from collections.abc import AsyncIterator, Sequence
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sayso.errors import DownloadFailed, UrlRefused
-from sayso.media.fetch import Fetcher
+from sayso.media.fetch import Fetcher, FetchLimits
 from sayso.media.guard import GuardedTransport, checked_url, is_public
 from sayso.media.intake import Intake
 from sayso.settings import Peer
@@ -353,6 +354,24 @@ async def test_a_name_without_an_address_is_a_failed_download(tmp_path: Path) ->
 
     with pytest.raises(DownloadFailed, match=r"missing\.example"):
         await text_of(Fetcher(Intake(tmp_path), transport=transport), "http://missing.example/")
+
+
+async def test_a_name_that_nobody_answers_for_in_time_is_a_failed_download(tmp_path: Path) -> None:
+    async def silent(host: str, port: int) -> Sequence[str]:
+        await asyncio.sleep(60)
+        return [PUBLIC]
+
+    async def without_addresses(host: str, port: int) -> Sequence[str]:
+        return []
+
+    for resolver, reason in ((silent, "does not answer"), (without_addresses, "not be fetched")):
+        net = StubNet()
+        transport = GuardedTransport(resolver=resolver, connector=net.connect)
+        limits = FetchLimits(connect_s=0.05)
+        fetcher = Fetcher(Intake(tmp_path), transport=transport, limits=limits)
+        with pytest.raises(DownloadFailed, match=reason):
+            await text_of(fetcher, "http://slow.example/")
+        assert net.opened == []
 
 
 async def test_a_trusted_peer_may_be_private_and_on_any_port(net: StubNet, tmp_path: Path) -> None:
