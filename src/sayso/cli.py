@@ -1,4 +1,4 @@
-"""The `sayso` command: generate, visemes, inspect, demo, doctor.
+"""The `sayso` command: generate, visemes, inspect, doctor; the service's are in `service_cli.py`.
 
 Exit codes, the same for every command:
 
@@ -7,51 +7,43 @@ Exit codes, the same for every command:
     2    the command line makes no sense
     3    an input was refused; the sentence says why, `--json` gives its code
     4    the file system said no (disk full, no permission, no such folder)
-    5    `doctor` or `inspect` found something wrong
+    5    `doctor`, `inspect` or `verify-ledger` found something wrong
     130  stopped by Ctrl-C; nothing is left behind
 """
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
 from sayso import __version__
-from sayso.errors import InputRejected, OptionInvalid, SaysoError
+from sayso.command import (
+    EXIT_FINDINGS,
+    AsJson,
+    Quiet,
+    require_files,
+    require_folder,
+    speaking,
+)
+from sayso.errors import OptionInvalid
+from sayso.service_cli import Server, generate_at, register
 from sayso.terminal import Terminal
 
 if TYPE_CHECKING:
     from sayso.engine.talk import Progress, Talk
-
-EXIT_BROKEN: Final = 1
-EXIT_USAGE: Final = 2
-EXIT_REFUSED: Final = 3
-EXIT_FILES: Final = 4
-EXIT_FINDINGS: Final = 5
-EXIT_INTERRUPTED: Final = 130
 
 app = App(
     name="sayso",
     help="Make a portrait speak: a face image and a speech recording in, a lip-synced video out.",
     version=__version__,
 )
-
-AsJson: TypeAlias = Annotated[
-    bool, Parameter(name="--json", negative=(), help="Print the result as one JSON object.")
-]
-Quiet: TypeAlias = Annotated[
-    bool, Parameter(name=["--quiet", "-q"], negative=(), help="Print nothing but errors.")
-]
 
 
 def main() -> None:
@@ -77,10 +69,12 @@ def generate(
     face: int | None = None,
     seed: int | None = None,
     transcript: Path | None = None,
+    server: Server = None,
+    model: str | None = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> int:
-    """Make PORTRAIT say SPEECH and write the video; direct and free, no server.
+    """Make PORTRAIT say SPEECH and write the video; direct and free unless a server is named.
 
     Parameters
     ----------
@@ -102,12 +96,25 @@ def generate(
         Moves the idle head and the blinks; without it the inputs decide.
     transcript
         A text file with the words that are said: the lips become more exact.
+    model
+        A model of the server; its default one without it.
     as_json
         Print the result as one JSON object.
     quiet
         Print nothing but errors.
     """
-    with _speaking(as_json=as_json, quiet=quiet) as terminal:
+    with speaking(as_json=as_json, quiet=quiet) as terminal:
+        require_files(portrait, speech)
+        require_folder(output)
+        words = _read_text(transcript)
+        if server is not None:
+            given = _options_given(
+                size=size, crop=crop, fps=fps, face=face, seed=seed, transcript=words
+            )
+            generate_at(terminal, server, (portrait, speech), output, model=model, options=given)
+            return terminal.exit_code
+        if model is not None:
+            raise OptionInvalid("--model needs --server: without one our own engine does the work.")
         from sayso.engine.talk import TalkOptions, make_video
 
         options = TalkOptions(
@@ -116,10 +123,8 @@ def generate(
             crop=crop,
             face=face,
             seed=seed,
-            transcript=_read_text(transcript),
+            transcript=words,
         )
-        _require_files(portrait, speech)
-        _require_folder(output)
         begun = time.monotonic()
         talk = make_video(portrait, speech, output, options=options, on_progress=_show_in(terminal))
         terminal.note(talk.notices)
@@ -151,11 +156,11 @@ def visemes(
     quiet
         Print nothing but errors.
     """
-    with _speaking(quiet=quiet) as terminal:
+    with speaking(quiet=quiet) as terminal:
         from sayso.engine.visemes import find_visemes
         from sayso.media.audio import read_speech
 
-        _require_files(speech)
+        require_files(speech)
         heard = read_speech(speech)
         track = find_visemes(
             heard,
@@ -169,7 +174,7 @@ def visemes(
         if output is None:
             print(text)
         else:
-            _require_folder(output)
+            require_folder(output)
             output.write_text(text + "\n", encoding="utf-8")
             terminal.say(f"{output}: {len(cues)} cues, {heard.duration_s:.1f} s")
     return terminal.exit_code
@@ -196,34 +201,16 @@ def inspect(
     as_json
         Print the figures as one JSON object.
     """
-    with _speaking(as_json=as_json) as terminal:
+    with speaking(as_json=as_json) as terminal:
         from sayso.engine.quality import inspect_video
 
-        _require_files(*filter(None, (video, portrait, speech)))
+        require_files(*filter(None, (video, portrait, speech)))
         quality = inspect_video(video, portrait=portrait, speech=speech)
         failures = quality.failures()
         facts = {**quality.as_dict(), "failures": list(failures)}
         terminal.result(quality.table(), facts)
         terminal.exit_code = EXIT_FINDINGS if failures else 0
     return terminal.exit_code
-
-
-@app.command
-def demo(
-    *,
-    output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("demo.mp4"),
-    examples: Path = Path("examples"),
-) -> int:
-    """Make demo.mp4 of the sample portrait and speech, and say where it is.
-
-    Parameters
-    ----------
-    output
-        Where the MP4 goes.
-    examples
-        The folder with portrait.jpg and speech.ogg.
-    """
-    return generate(examples / "portrait.jpg", examples / "speech.ogg", output=output, crop="face")
 
 
 @app.command
@@ -235,7 +222,7 @@ def doctor(*, as_json: AsJson = False) -> int:
     as_json
         Print the findings as one JSON object.
     """
-    with _speaking(as_json=as_json) as terminal:
+    with speaking(as_json=as_json) as terminal:
         from sayso.checkup import check_machine
 
         findings = check_machine()
@@ -245,55 +232,12 @@ def doctor(*, as_json: AsJson = False) -> int:
     return terminal.exit_code
 
 
-class _Command(Terminal):
-    """A terminal that remembers how its command ended."""
-
-    exit_code = 0
-
-
-@contextmanager
-def _speaking(*, as_json: bool = False, quiet: bool = False) -> Iterator[_Command]:
-    """Turn what a command raises into a sentence and an exit code."""
-    with _Command(as_json=as_json, quiet=quiet) as terminal:
-        try:
-            yield terminal
-        except OptionInvalid as error:
-            terminal.error(error.code, str(error))
-            terminal.exit_code = EXIT_USAGE
-        except InputRejected as error:
-            terminal.error(error.code, str(error))
-            terminal.exit_code = EXIT_REFUSED
-        except SaysoError as error:
-            terminal.error(error.code, str(error))
-            terminal.exit_code = EXIT_BROKEN
-        except OSError as error:
-            terminal.error("file_system", _about_files(error))
-            terminal.exit_code = EXIT_FILES
-        except KeyboardInterrupt:
-            terminal.error("interrupted", "Stopped; nothing is left behind.")
-            terminal.exit_code = EXIT_INTERRUPTED
-
-
-def _about_files(error: OSError) -> str:
-    where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{error.strerror or error}."
-
-
-def _require_files(*paths: Path) -> None:
-    """Refuse inputs that are not there, or are folders, before anything is read."""
-    for path in paths:
-        if not path.is_file():
-            number = errno.EISDIR if path.is_dir() else errno.ENOENT
-            raise OSError(number, os.strerror(number), str(path))
-
-
-def _require_folder(output: Path) -> None:
-    """Refuse an output without a folder before any work is done for it."""
-    folder = output.parent
-    if not folder.is_dir():
-        raise OptionInvalid(f"The folder {folder} for the output does not exist.")
-    if output.is_dir():
-        raise OptionInvalid(f"{output} is a folder; --output names a file.")
+def _options_given(**options: object) -> dict[str, object]:
+    """Return what differs from the defaults: another model may not have these options at all."""
+    defaults = {"size": 720, "crop": "picture", "fps": 25}
+    return {
+        name: value for name, value in options.items() if value not in {None, defaults.get(name)}
+    }
 
 
 def _read_text(path: Path | None) -> str | None:
@@ -329,3 +273,6 @@ def _facts(talk: Talk, begun: float) -> dict[str, object]:
         "took_s": round(time.monotonic() - begun, 3),
         "notices": [asdict(notice) for notice in talk.notices],
     }
+
+
+register(app)

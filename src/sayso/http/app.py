@@ -1,0 +1,117 @@
+"""The application: every door on one set of services.
+
+    make_app()    the ASGI application; its lifespan runs the event hub
+    begin_closing()    end streams and waits, so that the server can stop
+
+From the outside in: `Edge` (id, headers, log, figures, last net), `Gate` (who may come in),
+`BodyLimit`, then the routes. The hottest come first and go around FastAPI: the check, the streams,
+and `/livez`, which is also what benchmarks compare with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from sayso import __version__
+from sayso.http import api, auth, check, events, files, health, page, uploads
+from sayso.http.auth import Access, Gate
+from sayso.http.doors import Doors
+from sayso.http.edge import BodyLimit, Edge, Measures
+from sayso.http.errors import install, problems
+from sayso.http.hub import EventHub
+from sayso.http.wire import Problem
+from sayso.wiring import Services
+
+_DESCRIPTION: Final = (
+    "A portrait and a speech in, a lip-synced video out. Every error is `application/problem+json` "
+    "with a stable `code`. Where the service has a key, send it as `Authorization: Bearer ...`."
+)
+
+# Any address may be refused, and any parameter may be nonsense.
+_ALWAYS: Final = problems(401, 403, 422)
+
+
+def make_app(services: Services) -> FastAPI:
+    """Return the application for services that are open."""
+    measures = Measures()
+    doors = Doors(
+        services=services,
+        access=Access(services.settings, services.clock),
+        hub=EventHub(services.generations, services.clock),
+        measures=measures,
+    )
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        hub = asyncio.create_task(doors.hub.run())
+        try:
+            yield
+        finally:
+            begin_closing(app)
+            hub.cancel()
+            with suppress(asyncio.CancelledError):
+                await hub
+
+    app = FastAPI(
+        title="Sayso",
+        version=__version__,
+        description=_DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        lifespan=lifespan,
+        generate_unique_id_function=_operation_id,
+        redirect_slashes=False,
+    )
+    app.state.doors = doors
+    # Added last, met first.
+    app.add_middleware(BodyLimit, settings=services.settings)
+    app.add_middleware(Gate, access=doors.access)
+    is_https = (services.settings.public_url or "").startswith("https:")
+    app.add_middleware(Edge, measures=measures, is_https=is_https)
+    install(app)
+    app.router.routes[:0] = [check.route, health.livez, events.route, *page.routes]
+    for module in (auth, api, uploads, files, health):
+        app.include_router(module.router, responses=_ALWAYS)
+    for twin in (check.twin, events.twin):
+        app.include_router(twin, responses=_ALWAYS)
+    _describe_problems(app)
+    return app
+
+
+def begin_closing(app: FastAPI) -> None:
+    """End streams and waits: what is in them goes on, and their readers come back."""
+    doors: Doors = app.state.doors
+    doors.closing.set()
+    doors.hub.close()
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name
+
+
+def _describe_problems(app: FastAPI) -> None:
+    """Add to OpenAPI what FastAPI does not know: the body of errors, and the ways to come in."""
+    make = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = make()
+            components = document.setdefault("components", {})
+            schemas = components.setdefault("schemas", {})
+            schemas["Problem"] = Problem.model_json_schema()
+            components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+            # FastAPI documents its own body for 422 where we say nothing else.
+            schemas.pop("HTTPValidationError", None)
+            schemas.pop("ValidationError", None)
+            document["security"] = [{"key": []}, {}]
+        assert app.openapi_schema is not None
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend it.
