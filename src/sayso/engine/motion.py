@@ -56,6 +56,8 @@ def plan_motion(mouth: MouthFrames, *, fps: float, seed: int, rig: Rig) -> Motio
 
 # How far the lips part in front at an opening of 1.
 _WIDEST_CM: Final = 0.98
+# Small openings are shown a little larger: at a portrait's size they would not be seen at all.
+_SMALL_SHOWS: Final = 0.85
 # Per viseme: how much the upper lip rises, the lower lip drops, and the tongue's tip rises.
 _LIPS: Final = {
     "sil": (0.0, 0.0, 0.0),
@@ -87,7 +89,7 @@ def _mouth_columns(mouth: MouthFrames, fps: float) -> dict[str, Curve]:
     """Return the columns that shape the mouth; its opening in front is `open` times the widest."""
     free = 1.0 - mouth.close.astype(np.float64)
     tuck = mouth.tuck.astype(np.float64) * free
-    aperture = _WIDEST_CM * mouth.open.astype(np.float64) * (1.0 - 0.75 * tuck)
+    aperture = _WIDEST_CM * mouth.open.astype(np.float64) ** _SMALL_SHOWS * (1.0 - 0.5 * tuck)
     uplip, lowlip, tongue = (
         _softened(mouth.weights.astype(np.float64) @ _LIP_TABLE, _LIPS_SLOW_S * fps).T
         * free
