@@ -19,9 +19,11 @@ Curve = npt.NDArray[np.float64]
 # Farther apart than this nobody would call it lip-sync, and syllables begin to repeat.
 LAG_MAX_S: Final = 0.4
 _LAG_STEP_S: Final = 0.01
-# Rotations closer than this to no rotation still share the rhythm of a syllable.
-_ROTATION_MIN_S: Final = 1.0
-_ROTATIONS: Final = 60
+_LAGS_S: Final = np.arange(-round(LAG_MAX_S / _LAG_STEP_S), round(LAG_MAX_S / _LAG_STEP_S) + 1) * (
+    _LAG_STEP_S
+)
+# Turned by less than this, a curve still shares a syllable or two with itself.
+_TURN_MIN_S: Final = 1.0
 _LEAST_FRAMES: Final = 10
 
 
@@ -30,8 +32,8 @@ class Agreement:
     """How a curve that is seen follows one that is heard.
 
     `r` is Pearson's correlation at the best lag, `lag_ms` that lag. `chance_mean` and `chance_p95`
-    are the same for the heard curve rotated in time, each at its best lag within the same bounds:
-    what two unrelated curves of this kind would reach.
+    are the same for the heard curve turned in time, each time at its best lag within the same
+    bounds: what two unrelated curves of this kind would reach.
     """
 
     r: float
@@ -68,36 +70,42 @@ def agreement(
     curve = np.asarray(heard, np.float64)
     if len(frames) < _LEAST_FRAMES or np.ptp(frames) == 0 or np.ptp(curve) == 0:
         return None
-    r, lag_s = _best(frames, curve, rate_hz, fps)
-    apart = max(round(_ROTATION_MIN_S * rate_hz), 1)
-    room = len(curve) - 2 * apart
-    turns = np.linspace(apart, apart + room, _ROTATIONS if room > 0 else 0)
-    chance = [_best(frames, np.roll(curve, round(turn)), rate_hz, fps)[0] for turn in turns]
+    scores = [
+        _correlation(
+            frames,
+            curve_at_frames(curve, rate_hz=rate_hz, fps=fps, n_frames=len(frames), shift_s=-lag_s),
+        )
+        for lag_s in _LAGS_S
+    ]
+    best = int(np.argmax(scores))
+    chance = _chance(frames, curve, rate_hz, fps)
     return Agreement(
-        r=r,
-        lag_ms=1000.0 * lag_s,
-        chance_mean=float(np.mean(chance)) if chance else 0.0,
-        chance_p95=float(np.percentile(chance, 95)) if chance else 0.0,
+        r=float(scores[best]),
+        lag_ms=1000.0 * float(_LAGS_S[best]),
+        chance_mean=float(chance.mean()),
+        chance_p95=float(np.percentile(chance, 95)),
     )
 
 
-def _best(frames: Curve, curve: Curve, rate_hz: float, fps: float) -> tuple[float, float]:
-    """Return the highest correlation within the bounds of a lag, and the lag in seconds."""
-    steps = round(LAG_MAX_S / _LAG_STEP_S)
-    lags = np.arange(-steps, steps + 1) * _LAG_STEP_S
-    scores = np.array(
-        [
-            _correlation(
-                frames,
-                curve_at_frames(
-                    curve, rate_hz=rate_hz, fps=fps, n_frames=len(frames), shift_s=-lag
-                ),
-            )
-            for lag in lags
-        ]
-    )
-    best = int(scores.argmax())
-    return float(scores[best]), float(lags[best])
+def _chance(frames: Curve, curve: Curve, rate_hz: float, fps: float) -> Curve:
+    """Return the best correlation with the curve turned in time, for each of many turns.
+
+    All turns at once by Fourier transform: each frame is held while it is shown.
+    """
+    shown = np.minimum((np.arange(len(curve)) + 0.5) / rate_hz * fps, len(frames) - 1).astype(int)
+    held = frames[shown] - frames[shown].mean()
+    heard = curve_at_frames(curve, rate_hz=rate_hz, fps=fps, n_frames=len(frames))[shown]
+    spread = float(np.sqrt(((heard - heard.mean()) ** 2).sum() * (held @ held)))
+    product = np.fft.rfft(held) * np.conj(np.fft.rfft(curve - curve.mean()))
+    turned = np.fft.irfft(product, len(curve)) / max(spread, 1e-12)
+    apart = round(_TURN_MIN_S * rate_hz)
+    reach = round(LAG_MAX_S * rate_hz)
+    turns = np.arange(apart, len(curve) - apart)
+    if len(turns) == 0:
+        return np.zeros(1)
+    around = (turns[:, np.newaxis] + np.arange(-reach, reach + 1)) % len(curve)
+    best: Curve = turned[around].max(axis=1)
+    return best
 
 
 def _correlation(one: Curve, other: Curve) -> float:
