@@ -89,7 +89,11 @@ def _mouth_columns(mouth: MouthFrames, fps: float) -> dict[str, Curve]:
     """Return the columns that shape the mouth; its opening in front is `open` times the widest."""
     free = 1.0 - mouth.close.astype(np.float64)
     tuck = mouth.tuck.astype(np.float64) * free
-    aperture = _WIDEST_CM * mouth.open.astype(np.float64) ** _SMALL_SHOWS * (1.0 - 0.5 * tuck)
+    wide = mouth.wide.astype(np.float64)
+    pucker = np.maximum(-wide, 0.0)
+    aperture = _WIDEST_CM * mouth.open.astype(np.float64) ** _SMALL_SHOWS
+    # What a round mouth loses in width it gains in height.
+    aperture *= (1.0 - 0.5 * tuck) * (1.0 + 0.3 * pucker)
     uplip, lowlip, tongue = (
         _softened(mouth.weights.astype(np.float64) @ _LIP_TABLE, _LIPS_SLOW_S * fps).T
         * free
@@ -101,12 +105,11 @@ def _mouth_columns(mouth: MouthFrames, fps: float) -> dict[str, Curve]:
     uplip, lowlip = uplip * share, lowlip * share
     jaw = np.maximum(aperture - by_lips * share, 0.0) / JAW_APERTURE_CM
     held = np.maximum(jaw, _JAW_STAYS * _softened(jaw, _JAW_SLOW_S * fps))
-    wide = mouth.wide.astype(np.float64)
     return {
         "jaw": held,
         "seal": held - jaw,
         "spread": _SPREAD * np.maximum(wide, 0.0),
-        "pucker": np.maximum(-wide, 0.0),
+        "pucker": pucker,
         "uplip": uplip,
         "lowlip": lowlip,
         "press": _PRESS * mouth.close.astype(np.float64),
