@@ -88,7 +88,7 @@ def test_the_mouth_opens_as_the_speech_does(rig: Rig) -> None:
 
     parted = 1.31 * (column(motion, "jaw") - column(motion, "seal"))
     parted = parted + 0.24 * column(motion, "uplip") + 0.34 * column(motion, "lowlip")
-    assert np.corrcoef(parted, mouth.open)[0, 1] > 0.98
+    assert np.corrcoef(parted, mouth.open)[0, 1] > 0.94
     assert column(motion, "jaw").max() < 0.75
 
 
