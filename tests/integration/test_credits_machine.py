@@ -30,7 +30,15 @@ from hypothesis.stateful import (
 
 from sayso.credits import store
 from sayso.credits.audit import verify
-from sayso.credits.rules import Balance, Micros, ReleaseReason
+from sayso.credits.batch import settle_all
+from sayso.credits.rules import (
+    Balance,
+    Micros,
+    ReleaseReason,
+    Settlement,
+    capturing,
+    releasing,
+)
 from sayso.db.connect import Database, open_database
 from sayso.db.tx import Tx
 from sayso.errors import (
@@ -44,6 +52,8 @@ from tests.builders import NOON, a_generation, a_prediction, finish
 
 T = TypeVar("T")
 Step = Callable[[Tx], Any]
+Way = tuple[str, object]
+"""How a hold is to end: `("captured", 30)` or `("released", ReleaseReason.FAILED)`."""
 
 amounts = st.integers(min_value=1, max_value=120)
 reasons = st.sampled_from(ReleaseReason)
@@ -77,7 +87,7 @@ class ModelHold:
     generation_id: GenerationId
     account: ModelAccount
     amount: int
-    ended: tuple[str, object] | None = None
+    ended: Way | None = None
 
 
 @dataclass
@@ -177,6 +187,24 @@ class LedgerMachine(RuleBasedStateMachine):
     def release(self, hold: ModelHold, reason: ReleaseReason) -> None:
         self.settle(hold, ("released", reason))
 
+    @rule(first=holds, second=holds, amount=amounts, reason=reasons)
+    def settle_two_in_a_batch(
+        self, first: ModelHold, second: ModelHold, amount: int, reason: ReleaseReason
+    ) -> None:
+        """Both or neither; the reconciler's way to settle hundreds."""
+        ways: dict[HoldId, tuple[ModelHold, Way]] = {
+            first.id: (first, ("captured", amount)),
+            second.id: (second, ("released", reason)),
+        }
+        refusals = [self.refusal(hold, way) for hold, way in ways.values()]
+        if any(refusals):
+            self.refused(in_a_batch(ways), tuple(one for one in refusals if one))
+            return
+        self.sut.write(in_a_batch(ways))
+        for hold, way in ways.values():
+            if hold.ended is None:
+                self.remember(hold, way)
+
     @rule(hold=holds)
     def settle_again(self, hold: ModelHold) -> None:
         if hold.ended is not None:
@@ -185,7 +213,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(hold=consumes(holds), reason=reasons)
     def settle_in_two_ways_at_once(self, hold: ModelHold, reason: ReleaseReason) -> None:
         """Exactly one of them wins, or both lose to what happened before."""
-        ways: list[tuple[str, object]] = [("captured", hold.amount), ("released", reason)]
+        ways: list[Way] = [("captured", hold.amount), ("released", reason)]
         outcomes = self.sut.write_both(*(settling(hold, way) for way in ways))
         won = [
             way
@@ -240,7 +268,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert violations == []
         assert [(b.total, b.held) for b in balances] == [(a.total, a.held) for a in accounts]
 
-    def settle(self, hold: ModelHold, way: tuple[str, object]) -> None:
+    def settle(self, hold: ModelHold, way: Way) -> None:
         expected = self.refusal(hold, way)
         if expected is not None:
             self.refused(settling(hold, way), expected)
@@ -249,19 +277,19 @@ class LedgerMachine(RuleBasedStateMachine):
         if hold.ended is None:
             self.remember(hold, way)
 
-    def refusal(self, hold: ModelHold, way: tuple[str, object]) -> type[SaysoError] | None:
+    def refusal(self, hold: ModelHold, way: Way) -> type[SaysoError] | None:
         kind, amount = way
         if kind == "captured" and isinstance(amount, int) and amount > hold.amount:
             return CaptureTooLarge
         return HoldAlreadySettled if hold.ended not in {None, way} else None
 
-    def remember(self, hold: ModelHold, way: tuple[str, object]) -> None:
+    def remember(self, hold: ModelHold, way: Way) -> None:
         hold.ended = way
         hold.account.held -= hold.amount
         if isinstance(way[1], int):
             hold.account.total -= way[1]
 
-    def refused(self, step: Step, error: type[SaysoError]) -> None:
+    def refused(self, step: Step, error: type[SaysoError] | tuple[type[SaysoError], ...]) -> None:
         with pytest.raises(error):
             self.sut.write(step)
 
@@ -303,24 +331,49 @@ def holding(tx: Tx, hold: ModelHold) -> None:
     )
 
 
-def settling(hold: ModelHold, way: tuple[str, object]) -> Step:
+def settling(hold: ModelHold, way: Way) -> Step:
     """End the hold and its generation together, as the reconciler does."""
 
     def step(tx: Tx) -> None:
         before = store.hold_of(tx, hold.generation_id)
-        match way:
-            case ("captured", int(amount)):
-                store.capture(tx, hold_id=hold.id, amount=Micros(amount), at=NOON)
-                ending = "succeeded"
-            case ("released", ReleaseReason() as reason):
-                store.release(tx, hold_id=hold.id, reason=reason, at=NOON)
-                ending = ENDINGS[reason]
-            case _:
-                raise AssertionError(way)
+        wanted = settlement(way)
+        if wanted.release_reason is None:
+            store.capture(tx, hold_id=hold.id, amount=wanted.captured, at=NOON)
+        else:
+            store.release(tx, hold_id=hold.id, reason=wanted.release_reason, at=NOON)
         if before is not None and before.closed_at is None:
-            finish(tx, hold.generation_id, ending)
+            finish(tx, hold.generation_id, ending(way))
 
     return step
+
+
+def in_a_batch(ways: dict[HoldId, tuple[ModelHold, Way]]) -> Step:
+    """End several holds and their generations together."""
+
+    def step(tx: Tx) -> None:
+        before = {named: store.hold_of(tx, hold.generation_id) for named, (hold, _) in ways.items()}
+        settle_all(tx, {named: settlement(way) for named, (_, way) in ways.items()}, at=NOON)
+        for named, (hold, way) in ways.items():
+            was = before[named]
+            if was is not None and was.closed_at is None:
+                finish(tx, hold.generation_id, ending(way))
+
+    return step
+
+
+def settlement(way: Way) -> Settlement:
+    match way:
+        case ("captured", int(amount)):
+            return capturing(Micros(amount))
+        case ("released", ReleaseReason() as reason):
+            return releasing(reason)
+    raise AssertionError(way)
+
+
+def ending(way: Way) -> str:
+    """The state that a generation with such a hold ends in."""
+    reason = settlement(way).release_reason
+    return "succeeded" if reason is None else ENDINGS[reason]
 
 
 @pytest.fixture

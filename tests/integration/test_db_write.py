@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -82,8 +85,9 @@ async def test_a_function_may_try_and_undo_a_part(database: Database) -> None:
         lambda tx: tx.rollback(),
         lambda tx: tx.begin_nested(),
         lambda tx: tx.execute(text("SELECT 1")),
+        lambda tx: tx.close(),
     ],
-    ids=["commit", "rollback", "open savepoint", "open cursor"],
+    ids=["commit", "rollback", "open savepoint", "open cursor", "close"],
 )
 async def test_a_function_that_breaks_the_rule_fails_alone(
     database: Database, cheat: Callable[[Tx], Any]
@@ -278,6 +282,26 @@ async def test_a_database_s_own_quiet_writes_wake_nobody(database: Database) -> 
 async def test_an_unknown_kind_of_database_is_refused(url: str) -> None:
     with pytest.raises(DatabaseUnsupported):
         await open_database(url)
+
+
+async def test_an_old_sqlite_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 36, 0))
+    with pytest.raises(DatabaseUnsupported, match=r"3\.37\.0"):
+        await open_database(f"sqlite:///{tmp_path / 'sayso.db'}")
+
+
+async def test_opening_waits_for_another_process_that_makes_the_file(tmp_path: Path) -> None:
+    """SQLite refuses to change the journal's mode at once, whatever its busy time-out says."""
+    path = tmp_path / "sayso.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("CREATE TABLE t (x)")
+        other.execute("BEGIN EXCLUSIVE")
+        limits = DatabaseLimits(busy_timeout_s=0.01)
+        opening = asyncio.create_task(open_database(f"sqlite:///{path}", limits=limits))
+        await asyncio.sleep(0.3)
+        assert not opening.done()
+        other.execute("COMMIT")
+        await (await opening).close()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from enum import StrEnum
 from typing import Final, NewType
 
@@ -192,10 +192,7 @@ def parse_dollars(text: str) -> Micros:
     digits = digits.removeprefix("$")
     if not digits.replace(".", "", 1).isdecimal() or not digits.isascii():
         raise AmountInvalid(f"{text!r} is not an amount of dollars, such as 5 or 0.25.")
-    try:
-        scaled = Decimal(digits) * DOLLAR
-    except InvalidOperation as error:
-        raise AmountInvalid(f"{text!r} is not an amount of dollars.") from error
+    scaled = Decimal(digits) * DOLLAR
     if scaled != scaled.to_integral_value():
         raise AmountInvalid(f"{text!r} has more than six decimals.")
     if scaled > LARGEST:

@@ -19,7 +19,7 @@ class DatabaseLimits:
     """PostgreSQL: connections for writing."""
     busy_timeout_s: float = 10.0
     """SQLite: how long to wait for another process that writes."""
-    pool_timeout_s: float = 5.0
+    pool_timeout_s: float = 10.0
     """PostgreSQL: how long to wait for a free connection."""
     lock_timeout_s: float = 2.0
     """PostgreSQL: how long a statement waits for a row that another transaction holds."""

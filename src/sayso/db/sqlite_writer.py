@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from sayso.db.changes import ChangeHub
 from sayso.db.limits import DatabaseLimits
@@ -101,15 +101,15 @@ class GroupWriter:
         self._thread.join()
 
     def _run(self) -> None:
-        with self._engine.connect() as connection:
+        with self._engine.connect() as connection:  # The pool has one, which stays the same.
             watch = _ForeignCommits(driver_of(connection), self._limits.watch_interval_s)
-            is_last = False
-            while not is_last:
-                group, is_last = self._next_group()
-                if group:
-                    _deliver(self._hub, _commit_surely(connection, group))
-                if self._hub.has_listeners and watch.saw_one():
-                    _call(self._loop, self._hub.wake, _FOREIGN)
+        is_last = False
+        while not is_last:
+            group, is_last = self._next_group()
+            if group:
+                _deliver(self._hub, _commit_surely(self._engine, group))
+            if self._hub.has_listeners and watch.saw_one():
+                _call(self._loop, self._hub.wake, _FOREIGN)
 
     def _next_group(self) -> tuple[list[_Job], bool]:
         """Wait for work; return it and whether it is the last. Empty: time to look around."""
@@ -155,39 +155,40 @@ class _ForeignCommits:
             return None
 
 
-def _commit_surely(connection: Connection, group: Sequence[_Job]) -> list[_Outcome]:
+def _commit_surely(engine: Engine, group: Sequence[_Job]) -> list[_Outcome]:
     """Give every job an outcome, whatever happens: a caller without one would wait for ever."""
     try:
-        return _commit_all(connection, group)
+        return _commit_all(engine, group)
     except BaseException as error:  # noqa: BLE001 (a mistake of ours; the thread outlives it)
-        with suppress(Exception):
-            _abandon(connection)
         return [_Outcome(job, error=error) for job in group]
 
 
-def _commit_all(connection: Connection, group: Sequence[_Job]) -> list[_Outcome]:
+def _commit_all(engine: Engine, group: Sequence[_Job]) -> list[_Outcome]:
     """Run a group, alone again each if SQLite gave it up as a whole."""
     try:
-        return _commit_group(connection, group)
+        return _commit_group(engine, group)
     except _GroupLost as lost:
         if len(group) == 1:
             return [_Outcome(group[0], error=translated(lost.cause))]
-        return [outcome for job in group for outcome in _commit_all(connection, [job])]
+        return [outcome for job in group for outcome in _commit_all(engine, [job])]
 
 
-def _commit_group(connection: Connection, group: Sequence[_Job]) -> list[_Outcome]:
-    raw = driver_of(connection)
-    try:
-        raw.execute("BEGIN IMMEDIATE")
-    except sqlite3.OperationalError as error:
-        return [_Outcome(job, error=translated(error)) for job in group]
-    try:
-        transaction = connection.begin()
-        outcomes = [_run_one(connection, raw, job) for job in group]
-        transaction.commit()
-    except (DBAPIError, sqlite3.Error, _GroupLost) as error:
-        _abandon(connection)
-        raise _GroupLost(error.cause if isinstance(error, _GroupLost) else error) from error
+def _commit_group(engine: Engine, group: Sequence[_Job]) -> list[_Outcome]:
+    with engine.connect() as connection:
+        raw = driver_of(connection)
+        try:
+            raw.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            return [_Outcome(job, error=translated(error)) for job in group]
+        try:
+            transaction = connection.begin()
+            outcomes = [_run_one(connection, raw, job) for job in group]
+            transaction.commit()
+        except (SQLAlchemyError, sqlite3.Error) as error:
+            raise _GroupLost(error) from error
+        finally:
+            if raw.in_transaction:
+                raw.rollback()
     return outcomes
 
 
@@ -206,14 +207,6 @@ def _run_one(connection: Connection, raw: sqlite3.Connection, job: _Job) -> _Out
         raise _GroupLost(DatabaseUnavailable("The database gave up the transaction."))
     raw.execute("RELEASE one")
     return _Outcome(job, value, topics=topics)
-
-
-def _abandon(connection: Connection) -> None:
-    """Leave no transaction open, neither SQLAlchemy's nor SQLite's."""
-    connection.rollback()
-    raw = driver_of(connection)
-    if raw.in_transaction:
-        raw.rollback()
 
 
 def driver_of(connection: Connection) -> sqlite3.Connection:

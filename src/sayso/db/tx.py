@@ -52,6 +52,8 @@ def run_guarded(fn: Callable[[Tx], T], tx: Tx) -> tuple[T, frozenset[Topic]]:
         value = fn(tx)
     finally:
         notes[_GUARDED] = False
+    if tx.closed:
+        raise TransactionRule("the connection was closed")
     if isinstance(value, CursorResult):
         raise TransactionRule("fetch the rows; a cursor does not outlive its transaction")
     if tx.in_nested_transaction():
