@@ -37,6 +37,14 @@ _LASHES_UP: Final = 0.17
 _LASHES_DOWN: Final = 0.10
 _LASHES_SIDE: Final = 0.06
 _HIDDEN_SHARE: Final = 0.25
+# A lid is at least this light, as a share of the skin under the eye.
+_DARKEST_LID: Final = 0.6
+# Half as far as the skin under the eye reaches that is looked at, in eye widths.
+_BAND: Final = 0.15
+_GLARE_PX: Final = 5
+_GLARE_LIGHTER: Final = 1.25
+_GLARE_LEAST: Final = 190.0
+_LUMA: Final = np.array([0.114, 0.587, 0.299], np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +116,7 @@ def _build_lid(
         closed=_closed_lid(eye),
         depth=(eye.depth * eye.width_px).astype(np.float32),
         opening=(eye.opening * eye.width_px).astype(np.float32),
-        zone=_zone(eye).astype(np.float32),
+        zone=(_zone(eye) * (1.0 - _glare(eye))).astype(np.float32),
         lash_px=max(0.8, 0.035 * eye.width_px),
         lash_dark=0.55,
     )
@@ -164,8 +172,31 @@ def _closed_lid(eye: _Eye) -> Plane:
     large = np.asarray(cv2.resize(grown, full, interpolation=cv2.INTER_CUBIC), np.float32)
     # The eyeball's dome under the lid: lighter above its middle, darker towards the lashes.
     t = np.clip(eye.depth / np.maximum(eye.opening, 1e-3), -0.5, 1.2)
+    # Under a heavy brow the skin grown from above is all shadow; a lid comes forward out of it.
+    least = _DARKEST_LID * _smoothstep((t + 0.3) / 1.3) * float(_skin_below(eye) @ _LUMA)
+    large *= np.maximum(least / np.maximum(large @ _LUMA, 1.0), 1.0)[..., np.newaxis]
     dome = 1.0 + 0.05 * np.exp(-(((t - 0.3) / 0.4) ** 2)) - 0.10 * _smoothstep((t - 0.55) / 0.6)
     return np.asarray(large * dome[..., np.newaxis], np.float32)
+
+
+def _skin_below(eye: _Eye) -> Plane:
+    """Return the usual colour of the skin under an eye, BGR float32[3]."""
+    below = eye.depth - eye.opening
+    where = (np.abs(below - 0.3) < _BAND) & (np.abs(eye.along - 0.5) < 1.0 - 4 * _BAND)
+    pixels = eye.crop[where] if where.any() else eye.crop.reshape(-1, 3)
+    return np.asarray(np.median(pixels, axis=0), np.float32)
+
+
+def _glare(eye: _Eye) -> Floats:
+    """Return where a pane shines, 0..1: glasses are in front of the lid and keep their shine.
+
+    It is white, far brighter than the skin, and larger than the light in an eye.
+    """
+    light = np.asarray(cv2.medianBlur(eye.crop, _GLARE_PX) @ _LUMA, np.float64)
+    brightest = max(_GLARE_LIGHTER * float(_skin_below(eye) @ _LUMA), _GLARE_LEAST)
+    # Within the opening it may be the white of the eye.
+    over_lid = (eye.depth < 0.0) | (eye.depth > eye.opening)
+    return np.asarray(_smoothstep((light - brightest) / 20.0) * over_lid)
 
 
 def _smoothstep(t: Floats) -> Floats:
