@@ -19,7 +19,7 @@ import hashlib
 from collections.abc import Awaitable
 from typing import Annotated, Any, Final, TypeVar
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from starlette.types import Receive
 
 from sayso.artifacts.keys import ArtifactKey
@@ -77,6 +77,8 @@ async def _require_json(request: Request) -> None:
 
 
 router: Final = APIRouter()
+
+GenerationPath = Annotated[str, Path(alias="id", description="The generation's id.")]
 _JSON_ONLY: Final = [Depends(_require_json)]
 _SPENDING: Final = problems(402, 404, 409, 413, 415, 429, 503, 504)
 
@@ -199,12 +201,12 @@ async def list_generations(
 
 
 @router.get(
-    "/api/generations/{generation_id}/receipt",
+    "/api/generations/{id}/receipt",
     tags=["generations"],
     response_model=ReceiptAnswer,
     responses=problems(404, 503),
 )
-async def show_receipt(generation_id: str, caller: Caller, doors: Shared) -> Response:
+async def show_receipt(generation_id: GenerationPath, caller: Caller, doors: Shared) -> Response:
     """Show what a generation did cost, and why."""
     return _json(
         _receipt_of(await doors.services.generations.receipt(caller, id_of(generation_id)))
@@ -212,14 +214,14 @@ async def show_receipt(generation_id: str, caller: Caller, doors: Shared) -> Res
 
 
 @router.get(
-    "/api/generations/{generation_id}/video",
+    "/api/generations/{id}/video",
     tags=["generations"],
     response_class=Response,
     responses={**RANGES, **problems(404, 503)},
 )
-@router.head("/api/generations/{generation_id}/video", include_in_schema=False)
+@router.head("/api/generations/{id}/video", include_in_schema=False)
 async def send_video(
-    generation_id: str, request: Request, caller: Caller, doors: Shared
+    generation_id: GenerationPath, request: Request, caller: Caller, doors: Shared
 ) -> Response:
     """Give the video to its owner; this address does not expire."""
     app = doors.services
@@ -231,24 +233,26 @@ async def send_video(
 
 
 @router.post(
-    "/api/generations/{generation_id}/cancel",
+    "/api/generations/{id}/cancel",
     tags=["generations"],
     response_model=CheckBody,
     responses=problems(404, 503),
 )
-async def cancel(generation_id: str, request: Request, caller: Caller, doors: Shared) -> Response:
+async def cancel(
+    generation_id: GenerationPath, request: Request, caller: Caller, doors: Shared
+) -> Response:
     """Ask for the end of a generation; a video that is there by then is still delivered."""
     generation = await doors.services.generations.cancel(caller, id_of(generation_id))
     return _json(doors.check_of(generation, base_of(request.scope, doors.settings)))
 
 
 @router.delete(
-    "/api/generations/{generation_id}",
+    "/api/generations/{id}",
     tags=["generations"],
     status_code=204,
     responses=problems(404, 409, 503),
 )
-async def delete(generation_id: str, caller: Caller, doors: Shared) -> Response:
+async def delete(generation_id: GenerationPath, caller: Caller, doors: Shared) -> Response:
     """Delete a generation that has ended, with every file that no other one uses."""
     await doors.services.generations.delete(caller, id_of(generation_id))
     return Response(status_code=204)

@@ -77,10 +77,9 @@ def make_app(services: Services) -> FastAPI:
     app.add_middleware(Edge, measures=measures, is_https=is_https)
     install(app)
     app.router.routes[:0] = [check.route, health.livez, events.route, *page.routes]
-    for module in (auth, api, uploads, files, health):
-        app.include_router(module.router, responses=_ALWAYS)
-    for twin in (check.twin, events.twin):
-        app.include_router(twin, responses=_ALWAYS)
+    described = (api.router, check.twin, events.twin, uploads.router, files.router)
+    for router in (*described, auth.router, health.router):
+        app.include_router(router, responses=_ALWAYS)
     _describe_problems(app)
     return app
 

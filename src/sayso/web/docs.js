@@ -8,7 +8,7 @@ const METHODS = ["get", "post", "put", "patch", "delete"];
 
 const answer = await fetch("/openapi.json");
 const api = await answer.json();
-place("about").textContent = api.info.description;
+place("about").replaceChildren(...marked(api.info.description));
 
 for (const [path, operations] of Object.entries(api.paths)) {
   for (const method of METHODS) {
@@ -26,7 +26,7 @@ function add(method, path, operation) {
 
   const section = node("section", { id, className: "operation" });
   section.append(node("h2", {}, node("code", {}, `${method.toUpperCase()} ${path}`)));
-  section.append(node("p", {}, operation.description || operation.summary || ""));
+  section.append(node("p", {}, ...marked(operation.description || operation.summary || "")));
   const parameters = operation.parameters || [];
   if (parameters.length) section.append(node("h3", {}, "Parameters"), list(parameters.map(ofParameter)));
   for (const [type, body] of Object.entries(operation.requestBody?.content || {})) {
@@ -38,12 +38,14 @@ function add(method, path, operation) {
 }
 
 /** @param {any} parameter */
-const ofParameter = (parameter) => ({
-  name: parameter.name,
-  kind: `${parameter.in}, ${kindOf(parameter.schema)}`,
-  needed: parameter.required,
-  text: parameter.description || "",
-});
+function ofParameter(parameter) {
+  return {
+    name: parameter.name,
+    kind: `${parameter.in}, ${kindOf(parameter.schema)}`,
+    needed: parameter.required,
+    text: parameter.description || "",
+  };
+}
 
 /** What an object has in it. @param {any} schema */
 function fields(schema) {
@@ -64,7 +66,7 @@ function list(rows) {
   const place = node("dl");
   for (const row of rows) {
     const term = node("dt", {}, node("code", {}, row.name), ` ${row.kind}${row.needed ? ", required" : ""}`);
-    place.append(term, node("dd", {}, row.text));
+    place.append(term, node("dd", {}, ...marked(row.text)));
   }
   return place;
 }
@@ -94,10 +96,14 @@ function kindOf(schema) {
 }
 
 /** @param {any} schema */
-const nameOf = (schema) => (schema?.$ref || "").split("/").pop();
+function nameOf(schema) {
+  return (schema?.$ref || "").split("/").pop();
+}
 
 /** @param {any} schema */
-const resolved = (schema) => (schema?.$ref ? api.components.schemas[nameOf(schema)] : schema || {});
+function resolved(schema) {
+  return schema?.$ref ? api.components.schemas[nameOf(schema)] : schema || {};
+}
 
 /** @param {string} method @param {string} path @param {any} operation */
 function command(method, path, operation) {
@@ -116,6 +122,11 @@ function command(method, path, operation) {
     words.push("-H 'Content-Type: application/json'", `-d '${JSON.stringify(body)}'`);
   }
   return words.join(" \\\n  ");
+}
+
+/** A text whose `code` is code. @param {string} text */
+function marked(text) {
+  return text.split("`").map((part, index) => (index % 2 ? node("code", {}, part) : part));
 }
 
 /** @param {string} id */

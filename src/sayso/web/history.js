@@ -46,7 +46,10 @@ export function markShown() {
 
 /** @param {any} body */
 function row(body) {
-  const when = new Date(body.created_at).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+  const made = new Date(body.created_at);
+  const isToday = made.toDateString() === new Date().toDateString();
+  const day = isToday ? {} : { month: "short", day: "numeric" };
+  const when = made.toLocaleString([], { ...day, hour: "numeric", minute: "2-digit" });
   const button = node("button", { type: "button" },
     node("span", {}, when),
     node("span", { className: `chip ${body.status}` }, body.status),

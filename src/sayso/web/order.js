@@ -36,6 +36,8 @@ export function prepareOrder(onStarted) {
 /** @param {any[]} models */
 export function offerModels(models) {
   const place = element("models");
+  const others = node("details", { className: "others" });
+  const unavailable = models.filter((model) => !model.available);
   place.replaceChildren(place.querySelector("legend"));
   for (const model of models) {
     const radio = node("input", { type: "radio", name: "model", value: model.name });
@@ -43,13 +45,17 @@ export function offerModels(models) {
     radio.disabled = !model.available;
     radio.addEventListener("change", () => choose(model));
     const price = model.rate_micros ? `$${model.rate}/s` : "free";
-    place.append(
+    (model.available ? place : others).append(
       node("label", { className: "model" }, radio,
         node("span", {}, model.name),
         node("span", {}, price),
         node("span", { className: "hint" }, model.available ? model.description : model.unavailable_because)),
     );
     if (model.default) choose(model);
+  }
+  if (unavailable.length) {
+    others.prepend(node("summary", {}, `${unavailable.length} more, not set up here`));
+    place.append(others);
   }
 }
 
@@ -95,7 +101,7 @@ async function take(kind, file) {
     if (turn !== latest[kind]) return;
     chosen[kind] = upload;
     const notes = upload.warnings.map((warning) => warning.text);
-    hint(kind, [describe(kind, upload), ...notes].join(" "));
+    hint(kind, [`${file.name}: ${describe(kind, upload)}`, ...notes].join(" "));
     if (kind === "portrait") drawFace(upload);
   } catch (problem) {
     if (turn === latest[kind]) hint(kind, problem.message, true);
@@ -108,7 +114,7 @@ function preview(kind, file) {
   const shown = element(`${kind}-preview`);
   if (shown.src) URL.revokeObjectURL(shown.src);
   shown.src = URL.createObjectURL(file);
-  hide("face-box");
+  if (kind === "portrait") hide("face-box");
   show(kind === "portrait" ? "portrait-frame" : "speech-preview");
 }
 
@@ -190,7 +196,7 @@ async function quote() {
     element("quote").textContent =
       amount_micros === 0
         ? `${seconds} s, free.`
-        : `${seconds} s × $${rate} = $${amount}. Held now, captured only when the video is stored.` +
+        : `${seconds} s × $${rate} = $${amount}, paid only when the video is there.` +
           (answer.sufficient ? "" : ` You have $${answer.available}.`);
   } catch (problem) {
     element("quote").textContent = problem.message;
