@@ -2,7 +2,7 @@
 
     python -m tools.contact_sheet PORTRAIT SPEECH OUT.jpg [--size 720] [--crop face] [--start S]
 
-The first row shows eight visemes as still frames, the second eight frames of the speech, a tenth of
+The first row shows eight visemes as still frames, the second eight frames of the speech, a fifth of
 a second apart; below each row the same mouths, enlarged. No figure replaces looking at this.
 """
 
@@ -32,6 +32,8 @@ Bgr = npt.NDArray[np.uint8]
 SHOWN: Final = ("PP", "FF", "TH", "SS", "ih", "aa", "oh", "ou")
 TILE_PX: Final = 240
 FPS: Final = 25
+STEP_S: Final = 0.2
+FONT: Final = cv2.FONT_HERSHEY_SIMPLEX
 # Each still is the last of so many equal frames, so that smoothing has settled.
 HELD_FRAMES: Final = 25
 
@@ -85,7 +87,7 @@ def _speaking(rig: Rig, speech: Path, start_s: float) -> tuple[list[Bgr], list[s
     n_frames = int(heard.duration_s * FPS)
     mouth = find_visemes(heard).sample(FPS, n_frames)
     motion = plan_motion(mouth, fps=FPS, seed=1, rig=rig)
-    numbers = [round((start_s + 0.12 * step) * FPS) for step in range(len(SHOWN))]
+    numbers = [round((start_s + STEP_S * step) * FPS) for step in range(len(SHOWN))]
     numbers = [min(number, n_frames - 1) for number in numbers]
     frames = [render_frame(rig, motion.rows[number]) for number in numbers]
     return frames, [f"{number / FPS:.2f} s" for number in numbers]
@@ -99,8 +101,9 @@ def _rows(rig: Rig, frames: Sequence[Bgr], names: Sequence[str]) -> tuple[Bgr, B
     middle = mouth.origin + 0.6 * unit * mouth.down
     mouths = [_tile(frame, middle, 4.0 * unit, 2.6 * unit) for frame in frames]
     for tile, name in zip(faces, names, strict=True):
-        cv2.putText(tile, name, (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 3, cv2.LINE_AA)
-        cv2.putText(tile, name, (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255,) * 3, 1, cv2.LINE_AA)
+        (width, _), _ = cv2.getTextSize(name, FONT, 0.5, 1)
+        cv2.rectangle(tile, (0, 0), (width + 12, 24), (0, 0, 0), cv2.FILLED)
+        cv2.putText(tile, name, (6, 17), FONT, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
     return np.hstack(faces), np.hstack(mouths)
 
 

@@ -141,8 +141,8 @@ def _shade_rims(rig: Rig, parting: _Parting, cover_up: Plane, cover_low: Plane) 
     if rig.anatomy.lips.is_open:
         # This mouth's rims never met, so the line between them has to be drawn.
         apart = np.maximum(apart, 0.8 * np.clip(1.0 - parting.a**4, 0.0, 1.0))
-    cover_up *= 1.0 - 0.30 * apart * np.exp(-np.square(np.minimum(parting.under_up, 0.0) / 0.09))
-    cover_low *= 1.0 - 0.22 * apart * np.exp(-np.square(np.minimum(parting.over_low, 0.0) / 0.07))
+    cover_up *= 1.0 - 0.25 * apart * np.exp(-np.square(np.minimum(parting.under_up, 0.0) / 0.09))
+    cover_low *= 1.0 - 0.20 * apart * np.exp(-np.square(np.minimum(parting.over_low, 0.0) / 0.07))
 
 
 def _occlusion(parting: _Parting, bite: float) -> Plane:
@@ -150,7 +150,7 @@ def _occlusion(parting: _Parting, bite: float) -> Plane:
 
     Teeth that bite the lip stand in the open.
     """
-    under_up = 1.0 - 0.48 * np.exp(np.maximum(parting.under_up, 0.0) / -0.13)
+    under_up = 1.0 - 0.40 * np.exp(np.maximum(parting.under_up, 0.0) / -0.13)
     over_low = 1.0 - 0.40 * (1.0 - bite) * np.exp(np.maximum(parting.over_low, 0.0) / -0.10)
     corners = 1.0 - 0.60 * np.minimum(np.abs(parting.a), 1.0) ** 3
     # Through a slit less light comes in.
