@@ -1,13 +1,15 @@
 """Where the lips meet: the mouth's own coordinates and its refined contours.
 
+    settle_lips(bgr, points, px_per_cm)       -> points       lips that a mesh missed are found
     mouth_frame(points, px_per_cm)            -> MouthFrame
     find_lip_line(bgr, points, mouth)         -> LipLine
     cheapest_path(cost), smoothed(line)       -> what lines in pictures are found with
 
 The mesh's inner lip points are off by about a millimetre of the face, which paints a bright rim of
 lip inside the mouth once it opens. So the picture itself decides: a closed mouth's line is its
-darkest path, found by dynamic programming; an open mouth's contours are its strongest edges.
-Weights and windows are those measured on six faces in our notes on the method, re-tuned by eye.
+darkest path; an open mouth's upper lip ends where redness falls, its lower lip begins where the
+colours part best into lip and not lip. All are found by dynamic programming from corner to corner.
+Weights and windows were tuned by eye on photographs, paintings and a drawing.
 """
 
 from __future__ import annotations
