@@ -34,7 +34,7 @@ SPEECH_OF: Final = {
 SHOWN: Final = (
     *("sync_r", "sync_lag_ms", "loudness_r", "closure", "closure_share", "activity"),
     *("flicker", "flicker_p999", "border_ssim", "background_ssim"),
-    *("face_ssim", "shape_distance", "sharpness"),
+    *("face_ssim", "shape_distance", "colour_shift", "sharpness"),
 )
 
 

@@ -207,6 +207,11 @@ def test_short_video_is_seen(folder: Path, frames: Frames, heard: Speech) -> Non
             lambda frame, at: np.clip(frame, 0, 250) + 3 * (at % 2), {"flicker"}, id="flicker"
         ),
         pytest.param(
+            lambda frame, at: np.clip(frame, 2, 255) - np.array([2, 0, 0]),
+            {"colour_shift"},
+            id="tint",
+        ),
+        pytest.param(
             lambda frame, at: np.roll(frame, 3, axis=1),
             {"border_ssim", "background_ssim"},
             id="shift",

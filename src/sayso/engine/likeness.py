@@ -199,3 +199,11 @@ def sharpness(gray: Gray, mask: Mask) -> float:
     edges = np.asarray(cv2.Laplacian(gray, cv2.CV_32F))
     _, deviation = cv2.meanStdDev(edges, mask=mask)
     return float(np.ravel(deviation)[0]) ** 2
+
+
+def colour_shift(rgb: Rgb, other: Rgb, mask: Mask) -> float:
+    """Return how far the mean colours within a mask are apart: the worst channel, 0..255."""
+    if not mask.any():
+        return float("nan")
+    one, two = cv2.mean(rgb, mask), cv2.mean(other, mask)
+    return max(abs(a - b) for a, b in zip(one, two, strict=True))

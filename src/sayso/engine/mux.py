@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
 from av.video.stream import VideoStream
 
 Frame = npt.NDArray[np.uint8]
@@ -33,6 +33,8 @@ AAC_FRAME: Final = 1024  # samples
 KEYFRAME_EVERY_S: Final = 2
 # 20 removed the grain of film photographs; 18 keeps it, at a third more bytes.
 CRF: Final = 18
+# The converter's quick way truncates, which takes 1.35 levels of red and of blue from every pixel.
+_ROUNDED: Final = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
 # Said in the file's own comment field, so that tools can tell what the video is.
 SYNTHETIC: Final = "synthetic: portrait animated by Sayso"
 
@@ -135,7 +137,10 @@ def _add_audio(container: OutputContainer) -> AudioStream:
 def _to_video_frame(picture: Frame, index: int, fps: int) -> av.VideoFrame:
     # Skin shifts when the conversion and the tags disagree; both say BT.709, limited range.
     frame = av.VideoFrame.from_ndarray(picture, format="bgr24").reformat(
-        format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+        format="yuv420p",
+        dst_colorspace=Colorspace.ITU709,
+        dst_color_range=ColorRange.MPEG,
+        interpolation=_ROUNDED,
     )
     frame.pts = index
     frame.time_base = Fraction(1, fps)

@@ -79,6 +79,8 @@ GATES: Final = (
     Gate("background_ssim", "at least", 0.93, "what surrounds the head is the portrait's"),
     Gate("face_ssim", "at least", 0.92, "the face above the lips, laid upright, is the portrait's"),
     Gate("shape_distance", "at most", 0.02, "its bones too, in eye distances"),
+    # A wrong colour matrix shifts pictures by 1 to 3, truncation instead of rounding by 1.4.
+    Gate("colour_shift", "at most", 0.7, "the background's mean colour, in levels of gray"),
     Gate("sharpness", "at least", 0.4, "its fine detail, as a share of the portrait's"),
 )
 
@@ -119,6 +121,7 @@ class Quality:
     background_ssim: float | None = None
     face_ssim: float | None = None
     shape_distance: float | None = None
+    colour_shift: float | None = None
     sharpness: float | None = None
 
     def failures(self) -> tuple[str, ...]:
@@ -197,6 +200,7 @@ def inspect_video(
         background_ssim=seen.background_ssim,
         face_ssim=seen.face_ssim,
         shape_distance=seen.shape_distance,
+        colour_shift=seen.colour_shift,
         sharpness=seen.sharpness,
         **lips,
     )

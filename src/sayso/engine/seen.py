@@ -27,6 +27,7 @@ from sayso.engine.likeness import (
     Gray,
     Regions,
     aligned,
+    colour_shift,
     eye_distance,
     gray_of,
     mean_within,
@@ -66,6 +67,7 @@ class Seen:
     the eyes' distance, not a number where no face was seen. Changes are the mean differences from
     one frame to the next, in levels of gray (0..255): in the mouth's surroundings, in the rest of
     the face, and in the background, whose 99.9th percentile over pixels and time comes with it.
+    Likenesses are medians over the frames (see `likeness`).
     """
 
     fps: float
@@ -81,6 +83,7 @@ class Seen:
     face_ssim: float | None
     sharpness: float | None
     shape_distance: float | None
+    colour_shift: float | None
 
 
 def watch(
@@ -153,7 +156,9 @@ class _Watcher:
             mesh.points if reference is None else reference.points, height, width
         )
         self._likeness = (
-            None if reference is None else _Likeness(reference.points, gray_of(reference.rgb))
+            None
+            if reference is None
+            else _Likeness(reference.rgb, reference.points, gray_of(reference.rgb))
         )
         self._last: Gray | None = None
         self._times_s: list[float] = []
@@ -172,7 +177,7 @@ class _Watcher:
             self._compare(gray, self._last)
         self._last = gray
         if self._likeness is not None and is_seen and index % _LIKENESS_EVERY == 0:
-            self._likeness.add(gray, self._mesh.points, self._regions)
+            self._likeness.add(rgb, gray, self._mesh.points, self._regions)
 
     def _follow(self, rgb: Rgb) -> bool:
         mesh = mesh_near(rgb, self._mesh)
@@ -211,6 +216,7 @@ class _Watcher:
             face_ssim=likeness.get("face_ssim"),
             sharpness=likeness.get("sharpness"),
             shape_distance=likeness.get("shape_distance"),
+            colour_shift=likeness.get("colour_shift"),
         )
 
 
@@ -218,11 +224,12 @@ class _Watcher:
 class _Likeness:
     """Likeness to the portrait, frame after frame."""
 
+    rgb: Rgb
     points: Points
     gray: Gray
     figures: dict[str, list[float]] = field(default_factory=dict)
 
-    def add(self, gray: Gray, points: Points, regions: Regions) -> None:
+    def add(self, rgb: Rgb, gray: Gray, points: Points, regions: Regions) -> None:
         as_shown = similarity_map(gray, self.gray)
         upright = aligned(gray, points, self.gray, self.points, regions.face)
         found = {
@@ -232,6 +239,7 @@ class _Likeness:
             # As shown: moving the frame onto the portrait would blur it.
             "sharpness": sharpness(gray, regions.face) / sharpness(self.gray, regions.face),
             "shape_distance": shape_distance(points, self.points),
+            "colour_shift": colour_shift(rgb, self.rgb, regions.background),
         }
         for name, value in found.items():
             self.figures.setdefault(name, []).append(value)
