@@ -84,8 +84,8 @@ def build_rig(rgb: Rgb, mesh: Mesh, *, long_side_px: int = 720, crop: Crop = "pi
     """Make the face `mesh` of a picture, RGB uint8[h, w, 3], ready to speak.
 
     `crop="picture"` shows all of it with its longer side at `long_side_px`, `crop="face"` a square
-    of 2.7 times the face, or what the picture has of it. Sizes are rounded down to even numbers. Smaller pictures are enlarged (cubic),
-    but at most to twice their size.
+    of 2.7 times the face, or what the picture has of it. Sizes are rounded down to even numbers.
+    Smaller pictures are enlarged (cubic), but at most to twice their size.
     """
     picture, points, px_per_cm = _working_picture(rgb, mesh, long_side_px, crop)
     anatomy = _anatomy(picture, points, px_per_cm, mesh)
