@@ -74,9 +74,11 @@ def make_app(services: Services) -> FastAPI:
     app.add_middleware(BodyLimit, settings=services.settings)
     app.add_middleware(Gate, access=doors.access)
     is_https = (services.settings.public_url or "").startswith("https:")
-    app.add_middleware(Edge, measures=measures, is_https=is_https)
+    plain = (check.route, health.livez, events.route)
+    plain_paths = frozenset(route.path for route in plain)
+    app.add_middleware(Edge, measures=measures, plain_paths=plain_paths, is_https=is_https)
     install(app)
-    app.router.routes[:0] = [check.route, health.livez, events.route, *page.routes]
+    app.router.routes[:0] = [*plain, *page.routes]
     described = (api.router, check.twin, events.twin, uploads.router, files.router)
     for router in (*described, auth.router, health.router):
         app.include_router(router, responses=_ALWAYS)

@@ -88,8 +88,12 @@ class Measures:
 class Edge:
     """The outermost middleware of ours."""
 
-    def __init__(self, app: ASGIApp, *, measures: Measures, is_https: bool) -> None:
+    def __init__(
+        self, app: ASGIApp, *, measures: Measures, plain_paths: frozenset[str], is_https: bool
+    ) -> None:
+        """`plain_paths` are those of routes beside FastAPI, which do not name themselves."""
         self._app = app
+        self._plain_paths = plain_paths
         self._measures = measures
         secure = (_STRICT_TRANSPORT,) if is_https else ()
         self._for_page = (*_FOR_PAGE, *secure)
@@ -128,7 +132,7 @@ class Edge:
             seconds = time.perf_counter() - begun
             self._measures.add(
                 method=_known_method(scope["method"]),
-                route=_route_of(scope),
+                route=path if path in self._plain_paths else _route_of(scope),
                 status=status,
                 seconds=seconds,
             )

@@ -29,7 +29,7 @@ from sayso.generations.service import Generations
 from sayso.http.auth import ACCOUNT
 from sayso.http.doors import Doors, base_of, doors_of, id_of
 from sayso.http.errors import problems
-from sayso.http.hub import LOOK_ROWS, Reader
+from sayso.http.hub import LATE, LOOK_ROWS, Reader
 from sayso.http.wire import encode
 
 PATH: Final = "/api/events"
@@ -49,8 +49,12 @@ class Events:
         """Stream until the reader leaves, is too slow, or the service stops."""
         doors = doors_of(scope)
         given = parse_qs(scope["query_string"].decode("latin-1")).get("prediction_id")
-        reader = Reader(scope[ACCOUNT], id_of(given[0]) if given else None)
         last = _number(Headers(scope=scope).get("last-event-id"))
+        reader = Reader(
+            scope[ACCOUNT],
+            id_of(given[0]) if given else None,
+            since=_since(doors, last, is_of_one=bool(given)),
+        )
         with doors.hub.reading(reader), _counted(doors):
             generations = doors.services.generations
             if reader.generation_id is not None:
@@ -171,6 +175,13 @@ def _event(version: int, body: dict[str, object]) -> bytes:
 
 def _piece(content: bytes) -> dict[str, object]:
     return {"type": "http.response.body", "body": content, "more_body": True}
+
+
+def _since(doors: Doors, last: int | None, *, is_of_one: bool) -> int:
+    """Return from which version on a reader wants to be told."""
+    if is_of_one:
+        return 0  # It is told how things stand in any case.
+    return doors.services.clock.now() - LATE if last is None else max(0, last - OVERLAP)
 
 
 def _number(text: str | None) -> int | None:

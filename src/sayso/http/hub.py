@@ -34,7 +34,7 @@ _STREAMS: Final = 10_000
 _GATHER_S: Final = 0.05
 # Commits of several processes do not come in the order of their times: a look overlaps the one
 # before by this much, and one in each ping by more.
-_LATE: Final = 2 * SECOND
+LATE: Final = 2 * SECOND
 _VERY_LATE: Final = 2 * PING_S * SECOND
 
 _log: Final = structlog.get_logger("sayso.http")
@@ -43,9 +43,13 @@ _log: Final = structlog.get_logger("sayso.http")
 class Reader:
     """One stream: what waits to be sent to it."""
 
-    def __init__(self, account_id: AccountId, generation_id: GenerationId | None) -> None:
+    def __init__(
+        self, account_id: AccountId, generation_id: GenerationId | None, *, since: int
+    ) -> None:
+        """Take changes after the version `since`, of one generation or of all."""
         self.account_id = account_id
         self.generation_id = generation_id
+        self._since = since
         self.is_dropped = False
         self._tray: dict[GenerationId, Generation] = {}
         self._sent: dict[GenerationId, int] = {}
@@ -56,7 +60,7 @@ class Reader:
         """Lay the newest state of a generation into the tray."""
         if self.generation_id not in {None, generation.id}:
             return
-        if self._sent.get(generation.id, -1) >= generation.version:
+        if self._sent.get(generation.id, self._since) >= generation.version:
             return
         self._tray[generation.id] = generation
         if len(self._tray) > _TRAY:
@@ -133,7 +137,7 @@ class EventHub:
                 left_s = ping_at_s - self._clock.monotonic_s()
                 if await wake.wait(timeout_s=max(left_s, 0)):
                     await asyncio.sleep(_GATHER_S)
-                back = _LATE
+                back = LATE
                 if self._clock.monotonic_s() >= ping_at_s:
                     ping_at_s = self._clock.monotonic_s() + PING_S
                     self._ping()
