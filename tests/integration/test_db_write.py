@@ -284,6 +284,18 @@ async def test_an_unknown_kind_of_database_is_refused(url: str) -> None:
         await open_database(url)
 
 
+async def test_a_new_file_is_its_owner_s_alone(tmp_path: Path) -> None:
+    db = await open_database(f"sqlite:///{tmp_path / 'sayso.db'}")
+    await db.write(lambda tx: tx.exec_driver_sql("CREATE TABLE t (x)").rowcount)
+
+    assert {mode_of(tmp_path / name) for name in ("sayso.db", "sayso.db-wal")} == {0o600}
+    await db.close()
+
+
+def mode_of(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
 async def test_an_old_sqlite_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 36, 0))
     with pytest.raises(DatabaseUnsupported, match=r"3\.37\.0"):

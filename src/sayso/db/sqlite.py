@@ -69,8 +69,10 @@ class SqliteDatabase:
         assert url.database is not None
         database = cls(Path(url.database), limits)
         try:
-            await asyncio.to_thread(_connect_once, database._write_engine)
+            await asyncio.to_thread(database._make_file)
             database._inline = database._inline_engine.connect()
+        except OSError as error:
+            raise DatabaseUnavailable(f"The database's file cannot be made: {error}.") from error
         except (DBAPIError, sqlite3.Error) as error:
             database._dispose()
             raise translated(error) from error
@@ -110,6 +112,12 @@ class SqliteDatabase:
         await asyncio.to_thread(self._writer.close)
         await asyncio.to_thread(self._threads.shutdown)
         self._dispose()
+
+    def _make_file(self) -> None:
+        """Make the file, readable by its owner alone (it holds signing keys), and enter WAL."""
+        self.path.touch(mode=0o600)
+        with self._write_engine.connect():
+            pass
 
     def _dispose(self) -> None:
         if self._inline is not None:
@@ -214,8 +222,3 @@ def _enter_wal(raw: sqlite3.Connection, *, tries: int = 100, pause_s: float = 0.
             time.sleep(pause_s)
         else:
             return
-
-
-def _connect_once(engine: Engine) -> None:
-    with engine.connect():
-        pass
