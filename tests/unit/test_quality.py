@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image
 
 from sayso.engine.agreement import agreement
 from sayso.engine.features import levels_db
@@ -100,6 +99,7 @@ def missed(quality: Quality) -> set[str]:
 
 def test_our_video_passes_every_gate(quality: Quality) -> None:
     assert quality.failures() == ()
+    assert quality.framing == "face"
 
 
 def test_every_gate_is_measured_when_all_is_given(quality: Quality) -> None:
@@ -236,15 +236,26 @@ def test_harmed_frames_miss_their_gates(
     assert gates <= missed(inspect_video(video, portrait=PORTRAIT))
 
 
-def test_other_portrait_is_seen(folder: Path, video: Path) -> None:
-    mirrored = folder / "mirrored.png"
-    with Image.open(PORTRAIT) as image:
-        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(mirrored)
+def test_other_portrait_is_seen(folder: Path, frames: Frames, heard: Speech) -> None:
+    """The portrait's mirror image, framed as the video is."""
+    mirrored = folder / "mirrored.mp4"
+    written(mirrored, [frame[:, ::-1] for frame in frames[:20]], stream_pcm(heard.path))
 
-    quality = inspect_video(video, portrait=mirrored)
+    quality = inspect_video(mirrored, portrait=PORTRAIT)
 
-    # It is framed a few pixels differently, or its pixels are others: never alike.
-    assert quality.border_ssim is None or "border_ssim" in missed(quality)
+    assert {"border_ssim", "background_ssim", "face_ssim"} <= missed(quality)
+
+
+def test_framing_that_is_not_ours_is_told(folder: Path, frames: Frames, heard: Speech) -> None:
+    narrow = written(
+        folder / "narrow.mp4", [frame[:, 40:-40] for frame in frames[:20]], stream_pcm(heard.path)
+    )
+
+    quality = inspect_video(narrow, portrait=PORTRAIT)
+
+    assert quality.framing == "other"
+    assert quality.border_ssim is None
+    assert any("does not frame" in sentence for sentence in quality.failures())
 
 
 # What cannot be measured.

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from sayso.engine.agreement import Agreement, agreement, curve_at_frames
 from sayso.engine.face import choose_face
 from sayso.engine.features import levels_db
-from sayso.engine.rig import build_rig
+from sayso.engine.rig import Crop, build_rig
 from sayso.engine.seen import Reference, Seen, first_frame, watch
 from sayso.engine.track import RATE_HZ
 from sayso.engine.visemes import find_visemes
@@ -36,6 +36,11 @@ _ANY_LENGTH: Final = SpeechLimits(size_bytes=2**34, shortest_s=0.0, longest_s=24
 _SILENCE_MARGIN_S: Final = 0.16
 _SILENT_FRAMES_MIN: Final = 5
 _RANGE_PERCENT: Final = (2, 98)
+
+
+CROPS: Final[tuple[Crop, ...]] = ("picture", "face")
+Framing = Literal["picture", "face", "other"]
+"""How a video shows its portrait: all of it, a square around the face, or in no way of ours."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +94,8 @@ GATES: Final = (
 class Quality:
     """The figures of one video; None is what could not be measured.
 
-    Those of the sound and the lips need the recording, those of likeness the portrait. See `GATES`
-    for what each means.
+    Those of the sound and the lips need the recording, those of likeness the portrait and a framing
+    that is not `other`. See `GATES` for what each means.
     """
 
     video_codec: str | None
@@ -102,6 +107,7 @@ class Quality:
     duration_video_s: float | None
     duration_audio_s: float | None
     is_faststart: bool
+    framing: Framing | None
     length_difference_s: float | None
     start_s: float
     sound_r: float | None = None
@@ -133,6 +139,8 @@ class Quality:
         ]
         if self.video_codec != "h264" or self.audio_codec != "aac":
             missed.append(f"{self.video_codec} with {self.audio_codec}, should be h264 with aac")
+        if self.framing == "other":
+            missed.append("the video does not frame the portrait as Sayso does: likeness unknown")
         if not self.is_faststart:
             missed.append("the index is behind the content: players must load all of it first")
         return tuple(missed)
@@ -164,17 +172,20 @@ def inspect_video(
     *,
     portrait: Path | None = None,
     speech: Path | None = None,
+    face: int | None = None,
     on_frame: Callable[[int], None] | None = None,
 ) -> Quality:
     """Measure a video; with the portrait and the recording that it was made of, all of it.
 
+    `face` is the number of the portrait's face that speaks, as `choose_face` counts; by default the
+    largest.
     Costs about 20 CPU-ms for each frame of 512 px; memory does not grow with the length.
 
     Raises `VideoUnreadable`, `NoFace` if its first frame shows no face, and what `read_picture`,
     `choose_face` and `read_speech` raise for the other two.
     """
     probe = probe_video(video)
-    reference = None if portrait is None else _reference_of(portrait, video)
+    framing, reference = (None, None) if portrait is None else _reference(portrait, face, video)
     heard = None if speech is None else read_speech(speech, limits=_ANY_LENGTH)
     seen = watch(video, reference=reference, on_frame=on_frame)
     lips: dict[str, float | None] = {}
@@ -190,6 +201,7 @@ def inspect_video(
         duration_video_s=probe.duration_video_s,
         duration_audio_s=probe.duration_audio_s,
         is_faststart=probe.is_faststart,
+        framing=framing,
         length_difference_s=_length_difference_s(probe, heard),
         start_s=seen.start_s,
         face_share=seen.face_share,
@@ -213,18 +225,20 @@ def _is_figure(value: object) -> bool:
 # The portrait.
 
 
-def _reference_of(portrait: Path, video: Path) -> Reference | None:
-    """Return the portrait framed as the video frames it; None if it is framed in another way."""
+def _reference(portrait: Path, face: int | None, video: Path) -> tuple[Framing, Reference | None]:
+    """Return the portrait framed as the video frames it, if it is one of our ways to do so."""
     shown = first_frame(video)
     height, width = shown.shape[:2]
-    choice = choose_face(read_picture(portrait))
-    candidates = []
-    for crop in ("picture", "face"):
+    choice = choose_face(read_picture(portrait), number=face)
+    candidates: list[tuple[Framing, Reference]] = []
+    for crop in CROPS:
         rig = build_rig(choice.picture.rgb, choice.mesh, long_side_px=max(height, width), crop=crop)
         if (rig.height, rig.width) == (height, width):
             rgb = np.ascontiguousarray(rig.picture[..., ::-1])
-            candidates.append(Reference(rgb=rgb, points=rig.points))
-    return min(candidates, key=lambda candidate: _apart(candidate.rgb, shown), default=None)
+            candidates.append((crop, Reference(rgb=rgb, points=rig.points)))
+    if not candidates:
+        return "other", None
+    return min(candidates, key=lambda candidate: _apart(candidate[1].rgb, shown))
 
 
 def _apart(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> float:
