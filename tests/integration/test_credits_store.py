@@ -174,6 +174,24 @@ async def test_a_mistake_is_corrected_in_either_direction(database: Database) ->
     assert await database.read(lambda tx: store.system_total(tx, store.ADJUSTMENTS)) == 25
 
 
+async def test_the_same_correction_again_needs_no_credits(database: Database) -> None:
+    """It took all there was, so a second one could not be taken."""
+
+    def take_all(tx: Tx) -> Balance:
+        return store.adjust(
+            tx,
+            transfer_id=TransferId("all"),
+            account_id=ALICE,
+            amount=Micros(-100),
+            reason="",
+            at=NOON,
+        )
+
+    await database.write(lambda tx: an_account(tx, balance=100))
+    assert await database.write(take_all) == balance_of(0)
+    assert await database.write(take_all) == balance_of(0)
+
+
 async def test_a_correction_never_takes_what_is_held(database: Database) -> None:
     await database.write(lambda tx: (an_account(tx, balance=100), a_hold(tx, amount=40)))
     error = await refused(
