@@ -55,9 +55,9 @@ def plan_motion(mouth: MouthFrames, *, fps: float, seed: int, rig: Rig) -> Motio
 # The mouth.
 
 # How far the lips part in front at an opening of 1.
-_WIDEST_CM: Final = 0.98
+_WIDEST_CM: Final = 1.03
 # Small openings are shown a little larger: at a portrait's size they would not be seen at all.
-_SMALL_SHOWS: Final = 0.85
+_SMALL_SHOWS: Final = 0.8
 # Per viseme: how much the upper lip rises, the lower lip drops, and the tongue's tip rises.
 _LIPS: Final = {
     "sil": (0.0, 0.0, 0.0),
