@@ -27,7 +27,7 @@ from tools.viseme_training.examples import Examples
 Weights = dict[str, NDArray[np.float16]]
 
 # Rare shapes that a viewer misses most weigh more; pauses, which are easy, weigh less.
-_IMPORTANCE: Final = {"sil": 0.8, "PP": 1.5, "FF": 1.6, "TH": 1.4, "CH": 1.3, "RR": 1.2, "ou": 1.2}
+_IMPORTANCE: Final = {"sil": 0.9, "PP": 1.5, "FF": 1.9, "TH": 1.4, "CH": 1.3, "RR": 1.2, "ou": 1.2}
 _POWER_FLOOR: Final = 1e-4
 
 
@@ -36,10 +36,10 @@ class Recipe:
     """All that decides what comes out, apart from the examples."""
 
     seed: int = 1
-    width: int = 160
-    steps: int = 2_500
-    batch: int = 32
-    frames: int = 250
+    width: int = 128
+    steps: int = 2_200
+    batch: int = 24
+    frames: int = 220
     rate: float = 2e-3
     warm_up: int = 200
     dropout: float = 0.1
@@ -85,11 +85,18 @@ def train(
     sources: Mapping[str, tuple[Examples, float]],
     validation: Mapping[str, Examples],
     recipe: Recipe,
+    *,
+    start: Weights | None = None,
 ) -> Fitted:
-    """Fit a net to sources with their shares; print how it does on the validation sets."""
+    """Fit a net to sources with their shares; print how it does on the validation sets.
+
+    It starts from the weights of an earlier stage, or from chance.
+    """
     torch.manual_seed(recipe.seed)
     random = np.random.default_rng(recipe.seed)
     net = TimeDelayNet(recipe.width, recipe.dropout)
+    if start is not None:
+        net.load_state_dict(_imported(start))
     averaged = {name: value.clone() for name, value in net.state_dict().items()}
     optimiser = torch.optim.AdamW(net.parameters(), lr=recipe.rate, betas=(0.9, 0.99))
     importance = torch.tensor([_IMPORTANCE.get(viseme, 1.0) for viseme in VISEMES])
@@ -214,6 +221,22 @@ def _exported(state: dict[str, Any]) -> Weights:
         weights[f"hidden_{layer}"] = state[f"hidden.{layer}.weight"].T
         weights[f"hidden_bias_{layer}"] = state[f"hidden.{layer}.bias"]
     return {name: value.numpy().astype(np.float16) for name, value in weights.items()}
+
+
+def _imported(weights: Weights) -> dict[str, Tensor]:
+    """Return the state that `_exported` made weights of."""
+    found = {name: torch.from_numpy(value.astype(np.float32)) for name, value in weights.items()}
+    state = {
+        "spectrum.weight": found["spectrum"].T,
+        "spectrum.bias": found["first_bias"],
+        "phones": found["phones"],
+        "out.weight": found["out"].T,
+        "out.bias": found["out_bias"],
+    }
+    for layer in range(len(REACHES)):
+        state[f"hidden.{layer}.weight"] = found[f"hidden_{layer}"].T
+        state[f"hidden.{layer}.bias"] = found[f"hidden_bias_{layer}"]
+    return state
 
 
 def _shifted(rows: Tensor, offset: int) -> Tensor:
