@@ -2,10 +2,10 @@
 
     python -m tests.ledger_victim URL
 
-For each operation and each boundary n, one fork prepares, runs the operation and is killed by
-SIGKILL at its n-th boundary (before each statement, before COMMIT, after the answer); another opens
-the database, audits it, runs the same operation twice with the same ids, and compares the balances.
-Prints one JSON object: how many boundaries there were, and what was wrong at which.
+For each operation and each boundary n, a fork prepares, runs the operation and is killed by SIGKILL
+at its n-th boundary (before each statement, before COMMIT, after the answer). Another then opens
+the database, audits it, runs each of these operations twice with the same ids, and compares balances.
+Prints one JSON object: how many boundaries there were, and what was wrong.
 
 The mother opens no database and starts no thread, so it may fork.
 """
@@ -129,7 +129,6 @@ class Report:
     """What the trials came to."""
 
     boundaries: dict[str, int] = field(default_factory=dict)
-    killed: int = 0
     wrong: list[str] = field(default_factory=list)
 
 
@@ -138,27 +137,25 @@ def main() -> int:
     url = sys.argv[1]
     report = Report()
     for operation in OPERATIONS:
-        for boundary in range(1, MOST_BOUNDARIES):
-            was_killed = try_one(url, operation, boundary, report)
-            if not was_killed:
-                report.boundaries[operation.name] = boundary - 1
-                break
+        cases = kill_at_each_boundary(url, operation, report)
+        if in_fork(partial(look_and_repeat, url, operation, cases)) != 0:
+            report.wrong.append(f"{operation.name}: the ledger is not as it should be")
     sys.stdout.write(json.dumps(asdict(report)))
     return 0
 
 
-def try_one(url: str, operation: Operation, boundary: int, report: Report) -> bool:
-    """Run one trial; return whether the boundary was there to be killed at."""
-    case = Case(f"{operation.name}-{boundary}")
-    where = f"{operation.name} at boundary {boundary}"
-    ended = in_fork(lambda: run_and_die(url, operation, case, boundary))
-    was_killed = ended == -signal.SIGKILL
-    report.killed += was_killed
-    if ended not in {0, -signal.SIGKILL}:
-        report.wrong.append(f"{where}: ended with {ended}")
-    if in_fork(lambda: look_and_repeat(url, operation, case)) != 0:
-        report.wrong.append(f"{where}: the ledger is not as it should be")
-    return was_killed
+def kill_at_each_boundary(url: str, operation: Operation, report: Report) -> list[Case]:
+    """Run the operation until it is not killed any more; return the trials in that order."""
+    cases: list[Case] = []
+    for boundary in range(1, MOST_BOUNDARIES):
+        cases.append(Case(f"{operation.name}-{boundary}"))
+        ended = in_fork(partial(run_and_die, url, operation, cases[-1], boundary))
+        if ended == 0:
+            break
+        report.boundaries[operation.name] = boundary
+        if ended != -signal.SIGKILL:
+            report.wrong.append(f"{cases[-1].name}: ended with {ended}")
+    return cases
 
 
 def in_fork(make: Callable[[], Coroutine[Any, Any, None]]) -> int:
@@ -193,15 +190,23 @@ async def run_and_die(url: str, operation: Operation, case: Case, boundary: int)
     await db.close()
 
 
-async def look_and_repeat(url: str, operation: Operation, case: Case) -> None:
+async def look_and_repeat(url: str, operation: Operation, cases: list[Case]) -> None:
+    """Audit what the killed ones left; repeat each operation; all must end alike."""
     db = await open_database(url)
+    expected = Balance(Micros(operation.total), Micros(operation.held))
     assert await audit(db) == []
-    for _ in range(2):
-        await db.write(partial(operation.step, case))
+    for answered in cases[-2:]:  # Killed after its answer, and not killed: nothing may be lost.
+        assert await balance(db, answered) == expected, answered
+    for case in cases:
+        for _ in range(2):
+            await db.write(partial(operation.step, case))
+        assert await balance(db, case) == expected, case
     assert await audit(db) == []
-    found = await db.read(lambda tx: store.balance(tx, case.account))
-    assert found == Balance(Micros(operation.total), Micros(operation.held)), found
     await db.close()
+
+
+async def balance(db: Database, case: Case) -> Balance:
+    return await db.read_point(lambda tx: store.balance(tx, case.account))
 
 
 async def audit(db: Database) -> list[object]:

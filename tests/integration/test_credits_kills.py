@@ -17,12 +17,12 @@ def test_a_killed_process_leaves_a_sound_ledger(database_url: str) -> None:
         env={"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=290,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
     report = json.loads(ended.stdout)
 
     assert report["wrong"] == [], ended.stderr
-    assert report["killed"] == sum(report["boundaries"].values())
-    assert report["killed"] >= 29
+    assert len(report["boundaries"]) == 5
+    assert sum(report["boundaries"].values()) >= 29
