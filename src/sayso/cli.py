@@ -91,7 +91,7 @@ def generate(
     fps
         Frames per second.
     face
-        Which face to animate when there are several: 1 is the largest.
+        Which face to animate when there are several, counted from the left; else the largest.
     seed
         Moves the idle head and the blinks; without it the inputs decide.
     transcript
@@ -186,6 +186,7 @@ def inspect(
     *,
     portrait: Path | None = None,
     speech: Path | None = None,
+    face: int | None = None,
     as_json: AsJson = False,
 ) -> int:
     """Print the quality figures of VIDEO; exit code 5 when one of them misses its gate.
@@ -198,6 +199,8 @@ def inspect(
         The picture it was made of: adds identity, border and background.
     speech
         The recording it was made of: adds lip-sync and closure.
+    face
+        Which of the portrait's faces speaks, counted from the left; else the largest.
     as_json
         Print the figures as one JSON object.
     """
@@ -205,7 +208,7 @@ def inspect(
         from sayso.engine.quality import inspect_video
 
         require_files(*filter(None, (video, portrait, speech)))
-        quality = inspect_video(video, portrait=portrait, speech=speech)
+        quality = inspect_video(video, portrait=portrait, speech=speech, face=face)
         failures = quality.failures()
         facts = {**quality.as_dict(), "failures": list(failures)}
         terminal.result(quality.table(), facts)
