@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from sqlalchemy import insert, select
 
+from sayso.artifacts.keys import ArtifactKey
 from sayso.artifacts.store import folder_artifacts
 from sayso.catalogue.catalogue import Catalogue, InputNames, Model
 from sayso.clock import SettableClock, after
@@ -37,8 +38,8 @@ from sayso.generations.policy import Policy
 from sayso.generations.rules import Job
 from sayso.generations.service import Generations
 from sayso.generations.written import KeptVideo
-from sayso.ids import AccountId, ArtifactId, Ids
-from sayso.providers.base import Provider
+from sayso.ids import AccountId, ArtifactId, GenerationId, Ids, Nonce
+from sayso.providers.base import Attempt, LipSyncInputs, Provider, StoredInput
 from sayso.providers.scripted import Script, ScriptedProvider
 from sayso.reconciler import Reconciler
 from tests.builders import ALICE, NOON, an_account
@@ -253,3 +254,35 @@ def an_artifact(
 async def together(calls: list[Awaitable[Any]]) -> list[Any]:
     """Await calls at the same time; errors are among the results."""
     return list(await asyncio.gather(*calls, return_exceptions=True))
+
+
+# What goes to a provider.
+
+STORED_S: Final = 1.0
+
+
+def stored(kind: str) -> StoredInput:
+    sha256 = f"{sum(map(ord, kind)):064x}"
+    suffix = "png" if kind == "portrait" else "ogg"
+    return StoredInput(
+        id=ArtifactId(kind),
+        key=ArtifactKey(f"alice/{kind}/{sha256}.{suffix}"),
+        content_type="image/png",
+        size_bytes=1,
+        sha256=sha256,
+    )
+
+
+def an_attempt() -> Attempt:
+    number = next(_numbers)
+    return Attempt(
+        generation_id=GenerationId(f"g{number}"),
+        number=1,
+        nonce=Nonce(f"nonce{number}"),
+        model=MODEL,
+    )
+
+
+INPUTS = LipSyncInputs(
+    portrait=stored("portrait"), speech=stored("speech"), speech_s=STORED_S, prompt="talking"
+)

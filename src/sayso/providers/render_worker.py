@@ -167,18 +167,17 @@ class RenderWorkers:
                     log.warning("a render worker cannot reach the database", code=error.code)
                 await self._rest(wake, _IDLE_S)
 
-    async def _rest(self, wake: Wake, seconds: float) -> None:
-        """Wait for a render, for the end, or for a while."""
-        waiting = [
-            asyncio.create_task(wake.wait(timeout_s=seconds)),
-            asyncio.create_task(self._stopping.wait()),
-        ]
+    async def _rest(self, wake: Wake, seconds: float) -> bool:
+        """Wait for a while, for news of renders, or for the end; return whether there was news."""
+        hearing = asyncio.create_task(wake.wait(timeout_s=seconds))
+        stopping = asyncio.create_task(self._stopping.wait())
         try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({hearing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            return hearing.done() and hearing.result()
         finally:
-            for task in waiting:
-                task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
+            hearing.cancel()
+            stopping.cancel()
+            await asyncio.gather(hearing, stopping, return_exceptions=True)
 
     async def _claim(self) -> tuple[Render | None, str]:
         token, now = self._ids.new(), self._clock.now()
@@ -278,17 +277,18 @@ class RenderWorkers:
         beat_s = self._clock.monotonic_s()
         with self._db.listen(Topic.RENDERS) as wake:
             while not in_hand.cancel.is_set():
-                await self._rest(wake, _REPORT_S)
+                # News may be a cancel of this render.
+                is_asked = await self._rest(wake, _REPORT_S)
                 if self._stopping.is_set():
                     in_hand.cancel.set()
                     return
                 now_s = self._clock.monotonic_s()
                 is_news = in_hand.frames != told
-                if is_news or now_s - beat_s >= _HEARTBEAT_S:
+                if is_news or is_asked or now_s - beat_s >= _HEARTBEAT_S:
                     told, beat_s = in_hand.frames, now_s
                     await self._report(in_hand, told if is_news else None)
-                # A burst of wakes is one look.
-                await asyncio.sleep(_REPORT_S)
+                # A burst of news is one look.
+                await asyncio.sleep(_REPORT_S / 2)
 
     async def _report(self, in_hand: _InHand, frames: tuple[int, int | None] | None) -> None:
         lease_until: Instant = after(self._clock.now(), _LEASE_S)

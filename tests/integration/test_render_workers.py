@@ -1,0 +1,246 @@
+"""Render workers: claims, leases, cancels, and the engine itself at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from sayso.artifacts.store import ArtifactStore, folder_artifacts
+from sayso.clock import SettableClock
+from sayso.db.connect import Database
+from sayso.db.tables import renders as table
+from sayso.errors import Canceled, ChildCrashed, ChildTimedOut
+from sayso.ids import Ids, Nonce, ProviderId
+from sayso.providers import renders
+from sayso.providers.base import FailureKind, PredictionStatus
+from sayso.providers.embedded import EmbeddedProvider
+from sayso.providers.render_worker import RenderLimits, RenderWorkers
+from sayso.providers.scripted import write_grey_video
+from tests.builders import NOON
+from tests.workshop import INPUTS, an_attempt, stored
+
+pytestmark = pytest.mark.anyio
+
+
+class Bench:
+    """A queue, a store, and workers whose child is a function of the test's."""
+
+    def __init__(self, db: Database, folder: Path) -> None:
+        self.db = db
+        self.folder = folder
+        self.clock = SettableClock(NOON)
+        self.ids = Ids(self.clock.now)
+        self.store: ArtifactStore = folder_artifacts(folder / "artifacts")
+        self.provider = EmbeddedProvider(db, clock=self.clock, ids=self.ids, artifacts=self.store)
+        self.changed: list[Nonce] = []
+
+    async def prepare(self) -> None:
+        for kind in ("portrait", "speech"):
+            source = self.folder / kind
+            source.write_bytes(b"x")
+            await self.store.put_file(stored(kind).key, source)  # type: ignore[arg-type]
+
+    def workers(self, run: Callable[..., Any]) -> RenderWorkers:
+        return RenderWorkers(
+            self.db,
+            clock=self.clock,
+            ids=self.ids,
+            artifacts=self.store,
+            folder=self.folder,
+            on_change=lambda _tx, nonce: self.changed.append(nonce),
+            run=run,
+        )
+
+    async def queue(self) -> ProviderId:
+        return (await self.provider.submit(an_attempt(), INPUTS)).provider_id
+
+    async def look(self, render_id: ProviderId) -> Any:
+        return (await self.provider.fetch_many([render_id]))[render_id]
+
+    async def row(self, render_id: ProviderId) -> Any:
+        query = select(table).where(table.c.id == render_id)
+        return await self.db.read(lambda tx: tx.execute(query).one())
+
+    async def until(self, render_id: ProviderId, is_so: Callable[[Any], bool]) -> None:
+        """Wait until something is true of a row; each report of a worker wakes us."""
+        with self.db.listen() as wake:
+            async with asyncio.timeout(20):
+                while not is_so(await self.row(render_id)):
+                    await wake.wait(timeout_s=0.05)
+
+
+@pytest.fixture
+async def bench(database: Database, tmp_path: Path) -> Bench:
+    made = Bench(database, tmp_path)
+    await made.prepare()
+    return made
+
+
+async def works(_task: str, arguments: Any, **_: Any) -> Any:
+    write_grey_video(Path(arguments["output"]), 1.0)
+    return {"notices": [{"code": "small_face", "text": "The face is small."}, "nonsense"]}
+
+
+async def test_renders_are_taken_in_the_order_they_came(bench: Bench) -> None:
+    first = await bench.queue()
+    bench.clock.advance(1)
+    second = await bench.queue()
+    workers = bench.workers(works)
+
+    assert await workers.render_one()
+
+    done, waiting = await bench.look(first), await bench.look(second)
+    assert (done.status, waiting.status) == (PredictionStatus.SUCCEEDED, PredictionStatus.STARTING)
+    assert done.notices[0].code == "small_face"
+    assert waiting.stage == "queued"
+    assert await workers.render_one()
+    assert not await workers.render_one()
+    assert len(bench.changed) >= 4
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "text"),
+    [
+        (ChildTimedOut("30 s"), FailureKind.TIMEOUT, "Making the video took too long"),
+        (ChildCrashed("died"), FailureKind.TRANSIENT, "died"),
+        (ValueError("our mistake"), FailureKind.TRANSIENT, "The engine could not make the video"),
+    ],
+)
+async def test_a_child_that_ends_badly_fails_its_render(
+    bench: Bench, error: Exception, kind: FailureKind, text: str
+) -> None:
+    async def breaks(*_: Any, **__: Any) -> Any:
+        raise error
+
+    render_id = await bench.queue()
+    assert await bench.workers(breaks).render_one()
+
+    failure = (await bench.look(render_id)).failure
+    assert (failure.kind, failure.text) == (kind, text)
+
+
+async def test_a_killed_workers_render_is_taken_up_when_its_lease_is_over(bench: Bench) -> None:
+    render_id = await bench.queue()
+    dead = bench.workers(works)
+    claimed, _ = await dead._claim()  # Then the process is gone.
+    assert claimed is not None
+    other = bench.workers(works)
+
+    bench.clock.advance(19)
+    assert not await other.render_one()
+    bench.clock.advance(2)
+    assert await other.render_one()
+
+    assert (await bench.look(render_id)).status is PredictionStatus.SUCCEEDED
+    assert (await bench.row(render_id)).attempts == 2
+
+
+async def test_a_render_that_kills_its_workers_is_given_up(bench: Bench) -> None:
+    render_id = await bench.queue()
+    for _ in range(renders.MOST_TAKEN):
+        assert (await bench.workers(works)._claim())[0] is not None
+        bench.clock.advance(60)
+
+    assert not await bench.workers(works).render_one()
+
+    assert (await bench.look(render_id)).status is PredictionStatus.FAILED
+
+
+async def test_a_worker_that_lost_its_lease_cannot_finish(bench: Bench) -> None:
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    async def slow(task: str, arguments: Any, **keywords: Any) -> Any:
+        entered.set()
+        await leave.wait()
+        return await works(task, arguments, **keywords)
+
+    render_id = await bench.queue()
+    paused = asyncio.create_task(bench.workers(slow).render_one())
+    await entered.wait()
+    bench.clock.advance(60)
+    claimed, token = await bench.workers(works)._claim()
+    assert claimed is not None
+    leave.set()
+    await paused
+
+    assert (await bench.row(render_id)).state == "rendering"
+    assert (await bench.row(render_id)).claim_token == token
+
+
+async def test_cancel_stops_the_child(bench: Bench) -> None:
+    async def until_canceled(*_: Any, cancel: asyncio.Event, **__: Any) -> Any:
+        await cancel.wait()
+        raise Canceled("stopped")
+
+    render_id = await bench.queue()
+    running = asyncio.create_task(bench.workers(until_canceled).render_one())
+    await bench.until(render_id, lambda row: row.state == "rendering")
+    await bench.provider.cancel(render_id)
+
+    assert await running
+
+    assert (await bench.look(render_id)).status is PredictionStatus.CANCELED
+
+
+async def test_stopping_hands_renders_back_at_once(bench: Bench) -> None:
+    async def until_canceled(*_: Any, cancel: asyncio.Event, **__: Any) -> Any:
+        await cancel.wait()
+        raise Canceled("stopped")
+
+    render_id = await bench.queue()
+    stopping = bench.workers(until_canceled)
+    running = asyncio.create_task(stopping.run())
+    await bench.until(render_id, lambda row: row.state == "rendering")
+    stopping.stop()
+    await running
+
+    row = await bench.row(render_id)
+    assert (row.lease_until, row.attempts) == (0, 0)
+    assert await bench.workers(works).render_one()
+    assert (await bench.look(render_id)).status is PredictionStatus.SUCCEEDED
+
+
+async def test_progress_is_measured_in_frames(bench: Bench) -> None:
+    reported, go_on = asyncio.Event(), asyncio.Event()
+
+    async def reports(task: str, arguments: Any, *, on_progress: Any, **keywords: Any) -> Any:
+        on_progress({"stage": "listening", "done": 1, "total": 100})
+        on_progress({"stage": "rendering", "done": 30, "total": 120})
+        reported.set()
+        await go_on.wait()
+        return await works(task, arguments, **keywords)
+
+    render_id = await bench.queue()
+    running = asyncio.create_task(bench.workers(reports).render_one())
+    await reported.wait()
+    await bench.until(render_id, lambda row: row.frames_total is not None)
+
+    seen = await bench.look(render_id)
+    assert (seen.percent, seen.stage) == (25, "rendering")
+    go_on.set()
+    await running
+
+
+async def test_old_renders_and_their_videos_are_forgotten(bench: Bench) -> None:
+    render_id = await bench.queue()
+    workers = bench.workers(works)
+    await workers.render_one()
+    key = (await bench.look(render_id)).output
+
+    await workers._forget_old()
+    assert (await bench.store.stat(key)).size_bytes > 0
+    bench.clock.advance(5 * 3600)
+    await workers._forget_old()
+
+    assert await bench.provider.fetch_many([render_id]) == {}
+    assert not (bench.folder / "artifacts" / key).exists()
+
+
+def test_processor_time_grows_with_the_speech() -> None:
+    assert RenderLimits().of(10).cpu_s == 50
+    assert RenderLimits().of(600).cpu_s == 1230
