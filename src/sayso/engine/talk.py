@@ -33,8 +33,8 @@ LONG_SIDE_RANGE_PX: Final = (128, 1920)
 class TalkOptions:
     """What a caller may choose; the defaults are the product's.
 
-    `long_side_px` bounds the frame, `face` numbers the face to animate from the left (None: the largest),
-    `transcript` is what is said, `seed` moves the idle head and the blinks (None: from the inputs).
+    `long_side_px` bounds the frame, `face` numbers the face to animate from the left (None: the
+    largest), `transcript` is what is said, `seed` moves the idle head and the blinks (None: from the inputs).
     """
 
     fps: int = 25
