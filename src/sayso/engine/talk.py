@@ -34,7 +34,8 @@ class TalkOptions:
     """What a caller may choose; the defaults are the product's.
 
     `long_side_px` bounds the frame, `face` numbers the face to animate from the left (None: the
-    largest), `transcript` is what is said, `seed` moves the idle head and the blinks (None: from the inputs).
+    largest), `transcript` is what is said, `seed` moves the idle head and the blinks (None: from
+    the inputs).
     """
 
     fps: int = 25
