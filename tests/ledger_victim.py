@@ -3,8 +3,8 @@
     python -m tests.ledger_victim URL
 
 For each operation and each boundary n, a fork prepares, runs the operation and is killed by SIGKILL
-at its n-th boundary (before each statement, before COMMIT, after the answer). Another then opens
-the database, audits it, runs each of these operations twice with the same ids, and compares balances.
+at its n-th boundary: before each statement, before COMMIT, after the answer. Then another opens the
+database, audits it, runs each operation twice more with the same ids, and compares the balances.
 Prints one JSON object: how many boundaries there were, and what was wrong.
 
 The mother opens no database and starts no thread, so it may fork.
