@@ -250,6 +250,23 @@ def test_frames_that_are_not_wanted_are_not_drawn(closed: Rig) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("render")]
 
 
+def test_behind_a_mask_only_the_jaw_moves() -> None:
+    rgb, mesh = a_drawn_face()
+    chin = int(mesh.points[152, 1])
+    rgb[int(mesh.points[2, 1]) : chin + 4, 90:270] = (170, 200, 210)
+    rig = build_rig(rgb, mesh, long_side_px=420)
+
+    rest, speaking = render_frame(rig, row()), render_frame(rig, row(jaw=0.6, uplip=1.0, fv=1.0))
+
+    mask = rig.fields.slices(rig.mouth_cells)
+    under_chin = np.abs(
+        speaking[chin : chin + 12, 150:210].astype(int) - rig.picture[chin : chin + 12, 150:210]
+    )
+    assert np.array_equal(rest, rig.picture)
+    assert np.ptp(speaking[mask][8:-8, 8:-8].astype(int), axis=(0, 1)).max() < 40
+    assert under_chin.max() > 30
+
+
 def test_a_rig_cannot_be_written_to(closed: Rig) -> None:
     for array in (closed.picture, closed.fields.basis, closed.interior.upper, closed.lids[0].depth):
         with pytest.raises(ValueError, match="read-only"):

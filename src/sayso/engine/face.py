@@ -1,6 +1,7 @@
 """Which face of a picture is to speak, and whether it can.
 
     choose_face(picture) -> FaceChoice   the face to animate, upright, with its mesh
+    is_mouth_hidden(rgb, mesh) -> bool   whether the lips can be seen at all
 
 It also turns pictures that lie on their side and refuses faces that would not look right: too
 small, turned away, cut by the border. Faces are found in `face_search`, their points in
@@ -28,7 +29,16 @@ from sayso.errors import (
 )
 from sayso.media.image import Picture
 
-__all__ = ["Face", "FaceChoice", "Mesh", "Pose", "choose_face", "find_faces", "mesh_of"]
+__all__ = [
+    "Face",
+    "FaceChoice",
+    "Mesh",
+    "Pose",
+    "choose_face",
+    "find_faces",
+    "is_mouth_hidden",
+    "mesh_of",
+]
 
 # A face this much smaller than the largest is somebody in the background.
 _BYSTANDER_SHARE: Final = 0.25
@@ -186,7 +196,7 @@ def _judge(rgb: Rgb, mesh: Mesh) -> list[Notice]:
     """Raise if the face cannot be animated; return what will make it look less than good."""
     notices = [*_judge_size(mesh), *_judge_turn(mesh.pose)]
     _judge_place(rgb, mesh)
-    if _is_mouth_hidden(rgb, mesh):
+    if is_mouth_hidden(rgb, mesh):
         notices.append(
             Notice(
                 "mouth_hidden",
@@ -252,7 +262,7 @@ def _judge_place(rgb: Rgb, mesh: Mesh) -> None:
         )
 
 
-def _is_mouth_hidden(rgb: Rgb, mesh: Mesh) -> bool:
+def is_mouth_hidden(rgb: Rgb, mesh: Mesh) -> bool:
     """Whether lightness hardly changes across the lips, along lines from the nose to the chin."""
     scale = mesh.pose.scale_px_per_cm
     flat = mesh.points[:, :2]

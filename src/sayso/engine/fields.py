@@ -11,7 +11,7 @@ and falloffs are centimetres of a standard head, tuned by eye on photographs and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import cv2
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sayso.engine.lipline import LipLine, MouthFrame
-from sayso.engine.params import MOVING
+from sayso.engine.params import MOUTH, MOVING
 from sayso.engine.resample import look_up
 
 Floats = npt.NDArray[np.float64]
@@ -49,7 +49,8 @@ class Anatomy:
     `nose_cm` and `chin_cm` are the distances from the lip line to the nose's base and to the chin;
     `middle` is the middle of the face (between the eyes and the mouth), `brows` that of the brows,
     float64[2] each. `midline_cm` is how far beside the mouth's middle the face's midline runs (the
-    head is turned), `lateral` scales the sideways moves of the lips (less on a turned face).
+    head is turned), `lateral` scales the sideways moves of the lips (less on a turned face). With
+    `is_hidden` there are no lips to part: only the jaw moves what covers them.
     """
 
     mouth: MouthFrame
@@ -60,6 +61,7 @@ class Anatomy:
     brows: Floats
     midline_cm: float
     lateral: float
+    is_hidden: bool
 
 
 @dataclass(frozen=True)
@@ -275,6 +277,10 @@ def _mouth_grid(at: Floats, anatomy: Anatomy) -> _MouthGrid:
 def _mouth_fields(at: Floats, anatomy: Anatomy) -> list[Floats]:
     """Return the fields of the mouth's columns in their order, float64[2, rows, columns, 2] cm."""
     grid = _mouth_grid(at, anatomy)
+    if anatomy.is_hidden:
+        still = np.zeros((2, *grid.x.shape, 2))
+        jaw_alone = _in_picture(_jaw(replace(grid, part=np.zeros_like(grid.x))), anatomy.mouth)
+        return [jaw_alone if name == "jaw" else still for name in MOUTH]
     fields = (
         _jaw(grid),
         _seal(grid),
@@ -383,7 +389,7 @@ def _closing_field(at: Floats, anatomy: Anatomy) -> Floats:
     """Return what closes an open mouth: each contour goes to the seam, a little across it."""
     grid = _mouth_grid(at, anatomy)
     none = np.zeros_like(grid.x)
-    if not anatomy.lips.is_open:
+    if not anatomy.lips.is_open or anatomy.is_hidden:
         return _layers(none, none, none, none)
     mouth, lips = anatomy.mouth, anatomy.lips
     a, _ = mouth.of_px(at)

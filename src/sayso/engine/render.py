@@ -42,7 +42,8 @@ def render_frame(rig: Rig, row: Row) -> Frame:
     base = np.where(rig.is_low, backward[LOW], backward[UP])
     for band in fields.moving:
         frame[fields.slices(band)] = look_up_sharply(source, fields.origins(base, band))
-    draw_mouth(rig, row, source, backward, frame)
+    if not rig.anatomy.is_hidden:
+        draw_mouth(rig, row, source, backward, frame)
     return frame
 
 

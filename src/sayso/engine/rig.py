@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from sayso.engine.face import Mesh
+from sayso.engine.face import Mesh, Pose, is_mouth_hidden
 from sayso.engine.fields import JAW_CM, UP, Anatomy, CellBox, Fields, build_fields
 from sayso.engine.interior import Interior, build_interior
 from sayso.engine.lids import Lid, build_lids
@@ -88,7 +88,8 @@ def build_rig(rgb: Rgb, mesh: Mesh, *, long_side_px: int = 720, crop: Crop = "pi
     Smaller pictures are enlarged (cubic), but at most to twice their size.
     """
     picture, points, px_per_cm = _working_picture(rgb, mesh, long_side_px, crop)
-    anatomy = _anatomy(picture, points, px_per_cm, mesh)
+    is_hidden = is_mouth_hidden(rgb, mesh)
+    anatomy = _anatomy(picture, points, px_per_cm, mesh.pose, is_hidden=is_hidden)
     fields = build_fields(picture.shape[0], picture.shape[1], anatomy)
     mouth_cells = _mouth_cells(anatomy, fields)
     rig = Rig(
@@ -145,7 +146,9 @@ def _face_square(rgb: Rgb, mesh: Mesh) -> tuple[int, int, int, int]:
 # Measures.
 
 
-def _anatomy(picture: Bgr, points: Floats, px_per_cm: float, mesh: Mesh) -> Anatomy:
+def _anatomy(
+    picture: Bgr, points: Floats, px_per_cm: float, pose: Pose, *, is_hidden: bool
+) -> Anatomy:
     points = settle_lips(picture, points, px_per_cm)
     mouth = mouth_frame(points, px_per_cm)
     lips = find_lip_line(picture, points, mouth)
@@ -156,7 +159,7 @@ def _anatomy(picture: Bgr, points: Floats, px_per_cm: float, mesh: Mesh) -> Anat
         return float(abs((points[number, :2] - seam) @ mouth.down)) / px_per_cm
 
     eyes = points[list(_EYES), :2].mean(axis=0)
-    turned = (abs(mesh.pose.yaw_rad) - _TURNED_RAD[0]) / (_TURNED_RAD[1] - _TURNED_RAD[0])
+    turned = (abs(pose.yaw_rad) - _TURNED_RAD[0]) / (_TURNED_RAD[1] - _TURNED_RAD[0])
     return Anatomy(
         mouth=mouth,
         lips=lips,
@@ -165,6 +168,7 @@ def _anatomy(picture: Bgr, points: Floats, px_per_cm: float, mesh: Mesh) -> Anat
         middle=(eyes + seam) / 2,
         brows=points[list(_BROWS), :2].mean(axis=0),
         midline_cm=middle_a * mouth.half_width_cm,
+        is_hidden=is_hidden,
         lateral=float(np.clip(1.0 - 0.5 * turned, 0.5, 1.0)),
     )
 
