@@ -229,15 +229,20 @@ class Workshop:
 
 
 def an_artifact(
-    tx: Tx, kind: str, *, account_id: AccountId = ALICE, speech_s: float = SPEECH_S
+    tx: Tx,
+    kind: str,
+    *,
+    account_id: AccountId = ALICE,
+    speech_s: float = SPEECH_S,
+    name: str | None = None,
 ) -> ArtifactId:
     """Insert a stored file's row; there is no file."""
-    number = next(_numbers)
-    sha256 = hashlib.sha256(f"{kind}-{number}".encode()).hexdigest()
+    named = name or f"{kind}-{next(_numbers)}"
+    sha256 = hashlib.sha256(named.encode()).hexdigest()
     suffix, content_type = ("png", "image/png") if kind == "portrait" else ("ogg", "audio/ogg")
     tx.execute(
         insert(artifacts).values(
-            id=f"{kind}-{number}",
+            id=named,
             account_id=account_id,
             kind=kind,
             sha256=sha256,
@@ -248,7 +253,7 @@ def an_artifact(
             created_at=NOON,
         )
     )
-    return ArtifactId(f"{kind}-{number}")
+    return ArtifactId(named)
 
 
 async def together(calls: list[Awaitable[Any]]) -> list[Any]:
