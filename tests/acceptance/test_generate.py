@@ -213,6 +213,7 @@ def test_a_missing_input_is_a_sentence(second: Path, tmp_path: Path) -> None:
         ("--crop", "nose"),
         ("-o", "nowhere/out.mp4"),
         ("--face", "0"),
+        ("--seed=-1",),
     ],
 )
 def test_options_that_make_no_sense_are_refused(

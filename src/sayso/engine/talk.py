@@ -48,6 +48,8 @@ class TalkOptions:
     def __post_init__(self) -> None:
         _require_in_range("--fps", self.fps, FPS_RANGE)
         _require_in_range("--size", self.long_side_px, LONG_SIDE_RANGE_PX)
+        if self.seed is not None and self.seed < 0:
+            raise OptionInvalid(f"--seed must be 0 or more; {self.seed} was given.")
 
 
 @dataclass(frozen=True)
