@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import hashlib
 import itertools
 import os
 import shutil
@@ -107,15 +106,13 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+def postgres() -> Iterator[PostgresServer]:
     """One server for the run; the last worker to leave stops it and removes its files."""
     from tests.conftest import missing  # noqa: PLC0415 (it takes this module in)
 
-    run = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        run = run.parent
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"{os.getpid()}")[:12]
     # Not inside pytest's own folder: any other run closes that to the server's user.
-    shared = Path(tempfile.gettempdir()) / f"sayso-{hashlib.sha256(bytes(run)).hexdigest()[:12]}"
+    shared = Path(tempfile.gettempdir()) / f"sayso-pg-{run}"
     shared.mkdir(exist_ok=True)
     try:
         with warnings.catch_warnings():
