@@ -96,6 +96,8 @@ class Workshop:
     provider: ScriptedProvider
     keeper: StubKeeper
     generations: Generations
+    catalogue: Catalogue
+    limits: LaneLimits | None
     reconciler: Reconciler
     portrait_id: ArtifactId
     speech_id: ArtifactId
@@ -130,18 +132,29 @@ class Workshop:
             queues=queues,
             policy=policy,
         )
+        catalogue = Catalogue([model], providers=["scripted"])
         reconciler = Reconciler(
             db,
             clock=clock,
             ids=ids,
-            catalogue=Catalogue([model], providers=["scripted"]),
+            catalogue=catalogue,
             providers=[provider],
             keeper=keeper,
             policy=policy,
             limits=limits,
         )
         return cls(
-            db, clock, ids, provider, keeper, generations, reconciler, portrait_id, speech_id
+            db=db,
+            clock=clock,
+            ids=ids,
+            provider=provider,
+            keeper=keeper,
+            generations=generations,
+            catalogue=catalogue,
+            limits=limits,
+            reconciler=reconciler,
+            portrait_id=portrait_id,
+            speech_id=speech_id,
         )
 
     def order(self, **changes: Any) -> Order:
@@ -169,9 +182,21 @@ class Workshop:
 
         return await self.generations.start(make, key=key)
 
+    def another_reconciler(self) -> Reconciler:
+        """Return a second reconciler on the same database, as another process would run one."""
+        return Reconciler(
+            self.db,
+            clock=self.clock,
+            ids=self.ids,
+            catalogue=self.catalogue,
+            providers=[self.provider],
+            keeper=self.keeper,
+            limits=self.limits,
+        )
+
     async def turn(self) -> None:
         """Let the reconciler do what is due now, and everything that follows at once."""
-        for _ in range(20):
+        for _ in range(200):
             before = self.reconciler.figures.claimed
             await self.reconciler.turn()
             await self.reconciler.settled()

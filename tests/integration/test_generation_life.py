@@ -657,9 +657,7 @@ async def test_delete_waits_for_the_end_and_takes_files_that_nobody_shares(shop_
 # Several reconcilers
 
 
-async def test_a_claim_is_not_taken_twice_until_its_lease_is_over(
-    database: Database, tmp_path: Path, shop_of: Any
-) -> None:
+async def test_a_claim_is_not_taken_twice_until_its_lease_is_over(shop_of: Any) -> None:
     shop = await shop_of(Script(run_s=5), limits=LaneLimits(call_s=1_000))
     generation = await shop.start()
     shop.provider.hold_calls()
@@ -667,8 +665,7 @@ async def test_a_claim_is_not_taken_twice_until_its_lease_is_over(
     await asyncio.sleep(0)
 
     shop.clock.advance(60)
-    other = (await Workshop.open(database, tmp_path)).reconciler
-    other._clock = shop.clock
+    other = shop.another_reconciler()
     await other.turn()
     assert other.figures.claimed == 0
 
