@@ -193,7 +193,7 @@ def test_data_urls_are_inputs(service: Service) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["http://169.254.169.254/latest", "http://127.0.0.1:9/x", "file:///etc/passwd", "//x/y"],
+    ["http://169.254.169.254/latest", "http://127.0.0.1:9/x", "file:///etc/passwd", "//x/y", "x"],
 )
 def test_urls_that_lead_inside_are_refused(quick: Service, url: str) -> None:
     answer = quick.http.post("/api/generate-lipsync", json={**quick.order(), "imageUrl": url})
@@ -201,6 +201,15 @@ def test_urls_that_lead_inside_are_refused(quick: Service, url: str) -> None:
     assert answer.status_code == 422
     assert code_of(answer) == "url_refused"
     assert quick.spent() == (0, 0)
+
+
+def test_an_upload_that_is_gone_is_asked_for_again(quick: Service) -> None:
+    gone = quick.portrait_url.replace("/portrait/", "/speech/")
+
+    answer = quick.http.post("/api/generate-lipsync", json=quick.order(imageUrl=gone))
+
+    assert answer.status_code == 422
+    assert code_of(answer) == "url_refused"
 
 
 def test_a_free_model_holds_nothing(service: Service) -> None:
