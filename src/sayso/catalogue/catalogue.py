@@ -212,6 +212,11 @@ class Catalogue:
             raise ModelUnknown(f"There is no model called {name[:80]!r}. There are: {known}.")
         return model
 
+    def version_of(self, name: str) -> str:
+        """Return a model's version; `hidden`, Replicate's own word, for one that is gone."""
+        model = self._models.get(name)
+        return "hidden" if model is None else model.version
+
     def choose(self, name: str | None) -> Model:
         """Return the model to use, the default for None.
 

@@ -246,12 +246,13 @@ generations: Final = _table(
     _number("cancel_requested_at", optional=True),
     _number("cancel_after_s", optional=True),
     _text("webhook_url", optional=True),
-    _json("webhook_events"),  # The events asked for; NULL is all of them.
+    _json("webhook_events"),  # The events asked for; NULL is output and completed.
     _number("created_at"),
     _number("started_at", optional=True),
     _number("completed_at", optional=True),
     _number("changed_at"),
     _number("deleted_at", optional=True),
+    _text("base_url", optional=True),  # How its customer addressed us: for links in webhooks.
     _one_of("door", "api", "v1", "page", "cli"),
     _one_of("state", *LIVE_STATES, *FINAL_STATES),
     _one_of("basis", "measured", "estimated"),

@@ -31,7 +31,8 @@ T = TypeVar("T")
 class Order:
     """What a customer asks for; the inputs are stored, prompt and options checked.
 
-    `input_echo` is `input` as the client sent it, for a door that repeats it.
+    `input_echo` is `input` as the client sent it, for a door that repeats it; `base_url` is how the
+    client addressed us, for the links in its webhooks.
     """
 
     account_id: AccountId
@@ -47,6 +48,7 @@ class Order:
     cancel_after_s: int | None = None
     webhook_url: str | None = None
     webhook_events: tuple[Event, ...] | None = None
+    base_url: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +116,10 @@ class Generation:
     notices: tuple[Notice, ...]
     cancel_requested_at: Instant | None
     deadline_at: Instant | None
+    cancel_after_s: int | None
     webhook_url: str | None
     webhook_events: tuple[Event, ...] | None
+    base_url: str | None
     created_at: Instant
     started_at: Instant | None
     completed_at: Instant | None

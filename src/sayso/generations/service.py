@@ -118,19 +118,31 @@ class Generations:
                 await wake.wait(timeout_s=min(left_s, _LOOK_AGAIN_S))
 
     async def list(
-        self, account_id: AccountId, *, cursor: str | None = None, limit: int = 100
+        self,
+        account_id: AccountId,
+        *,
+        cursor: str | None = None,
+        limit: int = 100,
+        created_before: Instant | None = None,
     ) -> Page[Generation]:
         """Return a piece of the account's generations, newest first.
 
-        Raises `OptionInvalid` for a cursor that is none of ours.
+        `created_before` is where to start, for lists without a cursor. Raises `OptionInvalid` for a
+        cursor that is none of ours.
         """
         size = max(1, min(limit, LONGEST_PAGE))
-        before = None if cursor is None else _from_cursor(cursor)
+        before = None if created_before is None else (created_before, "")
+        if cursor is not None:
+            before = _from_cursor(cursor)
         found = await self._db.read(
             lambda tx: store.page(tx, account_id, before=before, limit=size + 1)
         )
         items = found[:size]
         return Page(items, _to_cursor(items[-1]) if len(found) > size else None)
+
+    async def counts(self, account_id: AccountId) -> Mapping[str, int]:
+        """Return how many generations of each model the account has had."""
+        return await self._db.read(lambda tx: store.count_by_model(tx, account_id))
 
     async def receipt(self, account_id: AccountId, generation_id: GenerationId) -> Receipt:
         """Return what it did cost and why; raise `NoSuchGeneration`."""

@@ -95,8 +95,10 @@ _COLUMNS: Final = (
     g.notices,
     g.cancel_requested_at,
     g.deadline_at,
+    g.cancel_after_s,
     g.webhook_url,
     g.webhook_events,
+    g.base_url,
     g.created_at,
     g.started_at,
     g.completed_at,
@@ -241,6 +243,7 @@ def _row_of(
         "cancel_after_s": order.cancel_after_s,
         "webhook_url": order.webhook_url,
         "webhook_events": None if order.webhook_events is None else list(order.webhook_events),
+        "base_url": order.base_url,
         "created_at": now,
         "changed_at": now,
     }
@@ -388,6 +391,16 @@ def page(
     return tuple(to_generation(row) for row in tx.execute(query))
 
 
+def count_by_model(tx: Tx, account_id: AccountId) -> dict[str, int]:
+    """Return how many generations of each model an account has had, deleted ones as well."""
+    rows = tx.execute(
+        select(g.model, func.count().label("total"))
+        .where(g.account_id == account_id)
+        .group_by(g.model)
+    )
+    return {row.model: row.total for row in rows}
+
+
 def changed_since(
     tx: Tx,
     account_id: AccountId,
@@ -441,7 +454,8 @@ def to_generation(row: Sequence[Any]) -> Generation:
         id_, account_id, door, model, provider, state, status, version, portrait_id, speech_id,
         prompt, options, input_echo, price_micros, rate_micros, seconds, percent, basis, stage,
         logs, video_id, video_key, error_code, error, quality, notices, cancel_requested_at,
-        deadline_at, webhook_url, webhook_events, created_at, started_at, completed_at, changed_at,
+        deadline_at, cancel_after_s, webhook_url, webhook_events, base_url, created_at, started_at,
+        completed_at, changed_at,
     ) = row  # fmt: skip
     events = _json(webhook_events)
     return Generation(
@@ -469,8 +483,10 @@ def to_generation(row: Sequence[Any]) -> Generation:
         notices=tuple(Notice(**notice) for notice in _json(notices)),
         cancel_requested_at=cancel_requested_at,
         deadline_at=deadline_at,
+        cancel_after_s=cancel_after_s,
         webhook_url=webhook_url,
         webhook_events=None if events is None else tuple(events),
+        base_url=base_url,
         created_at=created_at,
         started_at=started_at,
         completed_at=completed_at,

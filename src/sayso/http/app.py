@@ -19,7 +19,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from sayso import __version__
-from sayso.http import api, auth, check, events, files, health, page, uploads
+from sayso.http import api, auth, check, events, files, health, page, replicate, uploads
 from sayso.http.auth import Access, Gate
 from sayso.http.doors import Doors
 from sayso.http.edge import BodyLimit, Edge, Measures
@@ -80,7 +80,7 @@ def make_app(services: Services) -> FastAPI:
     install(app)
     app.router.routes[:0] = [*plain, *page.routes]
     described = (api.router, check.twin, events.twin, uploads.router, files.router)
-    for router in (*described, auth.router, health.router):
+    for router in (*described, auth.router, health.router, replicate.router):
         app.include_router(router, responses=_ALWAYS)
     _describe_problems(app)
     return app

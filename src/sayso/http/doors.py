@@ -22,6 +22,7 @@ from sayso.generations.generation import Generation
 from sayso.http.auth import Access
 from sayso.http.edge import Measures
 from sayso.http.hub import EventHub
+from sayso.http.replicate_limits import RateLimits
 from sayso.http.wire import check_of
 from sayso.ids import GenerationId
 from sayso.settings import Settings
@@ -38,6 +39,7 @@ class Doors:
     access: Access
     hub: EventHub
     measures: Measures
+    limits: RateLimits = field(default_factory=RateLimits)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property

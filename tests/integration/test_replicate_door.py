@@ -1,0 +1,393 @@
+"""`/v1` over real HTTP: Replicate's shapes and refusals, waiting, canceling, lists and re-sends."""
+
+from __future__ import annotations
+
+import base64
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from sayso.catalogue.catalogue import OUR_MODEL
+from sayso.providers.base import Failure, FailureKind
+from sayso.providers.scripted import Script
+from tests.services import MODEL, PRICE_MICROS, Body, Service, started
+
+FINAL = {"succeeded", "failed", "canceled"}
+NO_PICTURE = "data:image/png;base64,AAAA"
+EXTRA = "additional_property_not_allowed"
+
+
+def an_input(service: Service, **changes: object) -> Body:
+    """The model's input, its files handed in."""
+    return {"image": service.portrait_url, "audio": service.speech_url, **changes}
+
+
+def create(
+    service: Service, *, given: Body | None = None, headers: Any = None, **fields: object
+) -> httpx.Response:
+    """Create a prediction of the scripted model."""
+    body = {"input": an_input(service) if given is None else given, **fields}
+    return service.http.post(f"/v1/models/{MODEL}/predictions", json=body, headers=headers)
+
+
+def until_final(service: Service, identifier: str) -> Body:
+    """Look until it has ended."""
+    for _ in range(200):
+        body: Body = service.http.get(f"/v1/predictions/{identifier}").json()
+        if body["status"] in FINAL:
+            return body
+        time.sleep(0.05)
+    raise AssertionError("it does not end")
+
+
+def fault_of(answer: httpx.Response) -> tuple[int, str, str]:
+    """Status, field and kind of a refusal with `invalid_fields`."""
+    assert answer.headers["content-type"] == "application/problem+json", answer.text
+    body = answer.json()
+    assert body["status"] == answer.status_code
+    (fault,) = body["invalid_fields"]
+    assert fault["description"] in body["detail"]
+    return answer.status_code, fault["field"], fault["type"]
+
+
+def test_a_prediction_is_created_and_looked_at_until_it_has_its_video(service: Service) -> None:
+    answer = create(service)
+
+    body = answer.json()
+    assert answer.status_code == 201
+    assert answer.headers["location"] == body["urls"]["get"]
+    assert body["status"] == "starting"
+    assert body["model"] == MODEL
+    assert len(body["version"]) == 64
+    assert body["input"] == an_input(service)
+    assert (body["logs"], body["output"], body["error"]) == ("", None, None)
+    assert body["data_removed"] is False
+    assert "metrics" not in body
+    assert service.spent() == (0, PRICE_MICROS)
+    final = until_final(service, body["id"])
+    assert final["status"] == "succeeded"
+    assert final["completed_at"] >= final["started_at"] >= final["created_at"]
+    assert final["metrics"]["total_time"] >= final["metrics"]["predict_time"] >= 0
+    assert service.http.get(final["output"]).content[4:8] == b"ftyp"
+    assert service.spent() == (PRICE_MICROS, 0)
+    assert service.check(body["id"]).json()["status"] == "succeeded"
+
+
+def test_a_waited_create_answers_with_the_video(service: Service) -> None:
+    answer = create(service, headers={"Prefer": "wait=20"})
+
+    assert answer.status_code == 201
+    assert answer.headers["preference-applied"] == "wait=20"
+    assert answer.json()["status"] == "succeeded"
+    assert service.http.get(answer.json()["output"]).status_code == 200
+
+
+def test_a_wait_that_is_too_short_says_starting_so_that_clients_go_on(quick: Service) -> None:
+    quick.provider.will(Script(start_s=0, run_s=2.5))
+
+    answer = create(quick, headers={"Prefer": "wait=1"})
+
+    assert answer.status_code == 202
+    assert answer.json()["status"] == "starting"
+    assert quick.http.get(answer.json()["urls"]["get"]).json()["status"] == "processing"
+    assert until_final(quick, answer.json()["id"])["status"] == "succeeded"
+
+
+def test_a_wait_ends_at_the_operators_limit_whatever_was_asked(
+    tmp_path: Path, small_portrait: Path, short_speech: Path
+) -> None:
+    with started(
+        tmp_path,
+        portrait=small_portrait,
+        speech=short_speech,
+        script=Script(start_s=30),
+        wait_max_s=1,
+    ) as service:
+        begun = time.monotonic()
+        answer = create(service, headers={"Prefer": "wait"})
+
+        assert answer.status_code == 202
+        assert time.monotonic() - begun < 10
+
+
+def test_a_failure_has_its_reason_and_costs_nothing(quick: Service) -> None:
+    reason = Failure(FailureKind.PERMANENT, "bad_audio", "The speech is not understood")
+    quick.provider.will(Script(start_s=0, run_s=0, end="failed", failure=reason))
+
+    final = create(quick, headers={"Prefer": "wait"}).json()
+
+    assert final["status"] == "failed"
+    assert final["error"] == "The speech is not understood"
+    assert "failed_at" not in final
+    assert quick.spent() == (0, 0)
+
+
+def test_cancel_ends_it_and_releases_its_hold(quick: Service) -> None:
+    creates = quick.provider.counts["create"]
+    quick.provider.will(Script(start_s=30))
+    body = create(quick).json()
+    while quick.provider.counts["create"] == creates:
+        time.sleep(0.01)
+
+    answer = quick.http.post(body["urls"]["cancel"])
+
+    assert answer.status_code == 200
+    assert until_final(quick, body["id"])["status"] == "canceled"
+    assert quick.spent() == (0, 0)
+    assert quick.http.post(body["urls"]["cancel"]).json()["status"] == "canceled"
+
+
+def test_cancel_after_is_a_deadline_and_ends_as_canceled(quick: Service) -> None:
+    quick.provider.will(Script(start_s=60))
+
+    body = create(quick, headers={"Cancel-After": "5s"}).json()
+
+    assert body["deadline"] > body["created_at"]
+    assert until_final(quick, body["id"])["status"] == "canceled"
+
+
+@pytest.mark.parametrize("given", ["4", "4s", "25h", "soon", "", "1d", "-5"])
+def test_a_cancel_after_that_makes_no_sense_is_refused(quick: Service, given: str) -> None:
+    answer = create(quick, headers={"Cancel-After": given})
+
+    assert fault_of(answer) == (422, "Cancel-After", "format")
+
+
+def test_the_version_may_be_written_in_three_ways(quick: Service) -> None:
+    version = quick.http.get(f"/v1/models/{MODEL}").json()["latest_version"]["id"]
+
+    answers = [
+        quick.http.post(
+            "/v1/predictions",
+            json={"version": text, "input": an_input(quick)},
+            headers={"Prefer": "wait"},
+        )
+        for text in (version, MODEL, f"{MODEL}:{version}")
+    ]
+
+    assert [answer.status_code for answer in answers] == [201] * 3
+    assert {answer.json()["version"] for answer in answers} == {version}
+
+
+@pytest.mark.parametrize("version", ["0" * 64, "no/model", f"{MODEL}:{'0' * 64}", "%%%", ""])
+def test_an_unknown_version_is_refused_in_replicates_words(quick: Service, version: str) -> None:
+    answer = quick.http.post("/v1/predictions", json={"version": version, "input": an_input(quick)})
+
+    assert answer.status_code == 422
+    assert answer.json()["title"] == "Invalid version or not permitted"
+
+
+def test_a_deployment_is_the_model_of_its_name(quick: Service) -> None:
+    answer = quick.http.post(
+        f"/v1/deployments/{MODEL}/predictions",
+        json={"input": an_input(quick)},
+        headers={"Prefer": "wait"},
+    )
+
+    assert answer.json()["status"] == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "field", "kind"),
+    [
+        (lambda body: body.pop("input"), "", "required"),
+        (lambda body: body.update(input=[]), "input", "invalid_type"),
+        (lambda body: body["input"].pop("audio"), "input", "required"),
+        (lambda body: body["input"].update(image=7), "input.image", "invalid_type"),
+        (lambda body: body["input"].update(image="ftp://x.org/a"), "input.image", "url_refused"),
+        (lambda body: body["input"].update(image=NO_PICTURE), "input.image", "image_unsupported"),
+        (lambda body: body["input"].update(style="oil"), "input", EXTRA),
+        (lambda body: body.update(model=MODEL), "", EXTRA),
+        (lambda body: body.update(webhook="http://10.0.0.1/hook"), "webhook", "format"),
+        (lambda body: body.update(webhook=1), "webhook", "invalid_type"),
+        (lambda body: body.update(webhook_events_filter=["end"]), "webhook_events_filter", "enum"),
+        (lambda body: body["input"].update(prompt="x\0"), "", "invalid_type"),
+    ],
+)  # fmt: skip
+def test_a_body_that_does_not_fit_names_its_field(
+    quick: Service, spoil: Callable[[Body], object], field: str, kind: str
+) -> None:
+    body = {"input": an_input(quick)}
+    spoil(body)
+
+    answer = quick.http.post(f"/v1/models/{MODEL}/predictions", json=body)
+
+    status, where, what = fault_of(answer)
+    assert status in {415, 422}
+    assert (where, what) == (field, kind)
+    assert quick.spent() == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        ({"crop": "nose"}, "enum"),
+        ({"fps": 1}, "number_gte"),
+        ({"fps": 1000}, "number_lte"),
+        ({"fps": "many"}, "invalid_type"),
+        ({"transcript": "a" * 20_001}, "string_lte"),
+    ],
+)
+def test_an_option_that_does_not_fit_says_why(quick: Service, options: Body, kind: str) -> None:
+    answer = quick.http.post(
+        f"/v1/models/{OUR_MODEL}/predictions", json={"input": an_input(quick, **options)}
+    )
+
+    assert fault_of(answer) == (422, f"input.{next(iter(options))}", kind)
+
+
+@pytest.mark.parametrize("raw", [b"", b"[]", b"{", b"NaN", b'{"input": NaN}', b"\xff", b"[" * 9999])
+def test_a_body_that_is_no_object_is_refused(quick: Service, raw: bytes) -> None:
+    answer = quick.http.post("/v1/predictions", content=raw)
+
+    assert fault_of(answer) == (422, "", "invalid_type")
+
+
+def test_what_is_not_there_is_404_with_a_detail(quick: Service) -> None:
+    paths = ("/v1/predictions/nothing", "/v1/models/no/model", f"/v1/models/{MODEL}/versions/0")
+
+    answers = [quick.http.get(path) for path in paths]
+
+    assert [answer.status_code for answer in answers] == [404] * 3
+    assert all(answer.json()["detail"] and answer.json()["status"] == 404 for answer in answers)
+
+
+def test_too_little_credit_is_402_with_replicates_title(
+    tmp_path: Path, small_portrait: Path, short_speech: Path
+) -> None:
+    with started(
+        tmp_path, portrait=small_portrait, speech=short_speech, opening_balance_micros=10_000
+    ) as poor:
+        answer = create(poor)
+
+        assert answer.status_code == 402
+        assert answer.json()["title"] == "Insufficient credit"
+
+
+def test_a_file_in_a_data_url_is_repeated_as_a_link(quick: Service) -> None:
+    encoded = base64.b64encode(quick.portrait.read_bytes()).decode()
+    given = an_input(quick, image=f"data:image/jpeg;base64,{encoded}")
+
+    body = create(quick, given=given, headers={"Prefer": "wait"}).json()
+
+    assert body["status"] == "succeeded"
+    assert quick.http.get(body["input"]["image"]).content == quick.portrait.read_bytes()
+
+
+def test_the_list_has_whole_addresses_and_ends(
+    tmp_path: Path, small_portrait: Path, short_speech: Path
+) -> None:
+    with started(tmp_path, portrait=small_portrait, speech=short_speech) as service:
+        ids = [create(service).json()["id"] for _ in range(102)]
+
+        first = service.http.get("/v1/predictions").json()
+        second = service.http.get(first["next"]).json()
+
+        assert first["next"].startswith(f"{service.url}/v1/predictions?cursor=")
+        assert len(first["results"]) == 100
+        assert second["next"] is None
+        listed = [result["id"] for result in (*first["results"], *second["results"])]
+        assert listed == ids[::-1]
+        between = {
+            "created_after": first["results"][3]["created_at"],
+            "created_before": first["results"][0]["created_at"],
+        }
+        some = service.http.get("/v1/predictions", params=between).json()
+        assert [result["id"] for result in some["results"]] == listed[1:4]
+        assert some["next"] is None
+        assert service.http.get("/v1/predictions?cursor=AAAA").status_code == 422
+        assert service.http.get("/v1/predictions?created_after=noon").status_code == 422
+
+
+def test_a_resent_create_is_the_same_prediction_and_a_new_one_is_not(service: Service) -> None:
+    first = create(service, headers={"x-stainless-retry-count": "0"}).json()
+    again = create(service, headers={"x-stainless-retry-count": "1"}).json()
+    other = create(service, headers={"x-stainless-retry-count": "0"}).json()
+    last = create(service, headers={"x-stainless-retry-count": "2"}).json()
+
+    assert first["id"] == again["id"]
+    assert other["id"] != first["id"]
+    assert last["id"] == other["id"]
+    for body in (first, other):
+        until_final(service, body["id"])
+    assert service.spent() == (2 * PRICE_MICROS, 0)
+
+
+def test_a_create_that_is_resent_while_it_is_being_answered_is_one(quick: Service) -> None:
+    given = an_input(quick, prompt="resent at once")
+    counts = [{"x-stainless-retry-count": str(n)} for n in range(5)]
+    gate = threading.Barrier(len(counts))
+
+    def send(headers: Body) -> str:
+        gate.wait()
+        time.sleep(0.2 * (headers["x-stainless-retry-count"] != "0"))
+        return str(create(quick, given=given, headers=headers).json()["id"])
+
+    with ThreadPoolExecutor(len(counts)) as pool:
+        ids = set(pool.map(send, counts))
+
+    assert len(ids) == 1
+    assert until_final(quick, ids.pop())["status"] == "succeeded"
+    assert quick.spent() == (PRICE_MICROS, 0)
+
+
+def test_an_idempotency_key_works_here_too(quick: Service) -> None:
+    headers = {"Idempotency-Key": "a key of mine"}
+
+    first, again = (create(quick, headers=headers) for _ in range(2))
+    other = create(quick, given=an_input(quick, prompt="another"), headers=headers)
+
+    assert first.json()["id"] == again.json()["id"]
+    assert other.status_code == 422
+    assert other.json()["code"] == "idempotency_key_reused"
+    until_final(quick, first.json()["id"])
+
+
+def test_models_say_what_they_take(quick: Service) -> None:
+    listed = quick.http.get("/v1/models").json()["results"]
+    model = quick.http.get(f"/v1/models/{OUR_MODEL}").json()
+    versions = quick.http.get(f"/v1/models/{OUR_MODEL}/versions").json()["results"]
+
+    assert OUR_MODEL in {f"{entry['owner']}/{entry['name']}" for entry in listed}
+    assert versions == [model["latest_version"]]
+    (version,) = versions
+    assert quick.http.get(f"/v1/models/{OUR_MODEL}/versions/{version['id']}").json() == version
+    schema = version["openapi_schema"]["components"]["schemas"]["Input"]
+    assert schema["required"] == ["image", "audio"]
+    assert schema["properties"]["crop"]["enum"] == ["picture", "face"]
+    assert schema["properties"]["fps"]["maximum"] == 60
+    orders = [entry["x-order"] for entry in schema["properties"].values()]
+    assert orders == list(range(len(orders)))
+
+
+def test_a_models_runs_are_counted(quick: Service) -> None:
+    before = quick.http.get(f"/v1/models/{MODEL}").json()["run_count"]
+    create(quick, headers={"Prefer": "wait"})
+
+    assert quick.http.get(f"/v1/models/{MODEL}").json()["run_count"] == before + 1
+
+
+def test_the_account_and_the_webhook_secret_are_there(quick: Service) -> None:
+    account = quick.http.get("/v1/account").json()
+    secret = quick.http.get("/v1/webhooks/default/secret").json()
+
+    assert account["type"] == "user"
+    assert account["username"]
+    assert secret["key"].startswith("whsec_")
+
+
+def test_every_answer_says_what_is_left_of_the_rate_limit(quick: Service) -> None:
+    created = create(quick)
+    looked = quick.http.get(created.json()["urls"]["get"])
+    refused = quick.http.get("/v1/predictions/nothing")
+
+    assert int(created.headers["ratelimit-remaining"]) < 600
+    assert int(looked.headers["ratelimit-remaining"]) > 50_000
+    assert refused.headers["ratelimit-reset"] == "1"
+    until_final(quick, created.json()["id"])
