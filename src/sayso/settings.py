@@ -283,6 +283,13 @@ class Settings(BaseSettings):
         le=64,
         description="Renders at the same time in one process; 0 leaves them to others.",
     )
+    measure_max_s: float = Field(
+        default=60,
+        ge=0,
+        le=36_000,
+        description="Longest speech whose video is measured before it is delivered, in seconds,"
+        " which takes about as long as rendering; 0 measures none.",
+    )
     render_queue: int = Field(
         default=100,
         ge=1,

@@ -2,6 +2,7 @@
 
     inspect_image    what a picture is, and the face that would speak (asked by `media.inspection`)
     render           a portrait and a recording to a video, with progress
+    inspect_video    how well a video's lips follow the recording
 
 The arguments come from our own parent process; the files they name are strangers'. What needs no
 engine is in `media/tasks.py`, so that its child starts in half the time.
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sayso.engine.face import Face, FaceChoice, choose_face
+from sayso.engine.quality import inspect_video as inspect_video_file
 from sayso.engine.talk import Progress, TalkOptions, make_video
 from sayso.errors import ImageRejected, Notice
 from sayso.media.audio import SpeechLimits
@@ -77,6 +79,12 @@ def render(arguments: dict[str, Any], report: Report) -> Json:
         on_progress=on_progress,
     )
     return {**asdict(talk), "path": str(talk.path), "notices": _plain(talk.notices)}
+
+
+def inspect_video(arguments: dict[str, Any], _report: Report) -> Json:
+    """Measure a video against the recording it was made of."""
+    quality = inspect_video_file(Path(arguments["path"]), speech=Path(arguments["speech"]))
+    return dict(quality.as_dict())
 
 
 def _face_in(picture: Picture) -> FaceChoice | ImageRejected:

@@ -1,18 +1,23 @@
 """Takes a provider's video into our store: fetch, probe, measure, keep.
 
+    VideoKeeper       the real one behind `lane.Keeper`
+    measure_lips()    how well the lips follow the recording, measured in a limited child
+
 Nothing is captured before this is done. Repeating it is harmless: the video's name in the store is
-its content. Measuring is a service to the customer and never fails a generation.
+its content. Measuring is a service to the customer and never fails a generation; it costs about as
+much as a render, so that of a long speech is left out.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 from sqlalchemy import select
@@ -22,10 +27,11 @@ from sayso.artifacts.store import ArtifactStore
 from sayso.db.connect import Database
 from sayso.db.tables import artifacts, generations
 from sayso.db.tx import Tx
-from sayso.errors import InputTooHard, OutputLost, SaysoError, VideoRefused
+from sayso.errors import ChildCrashed, InputTooHard, OutputLost, SaysoError, VideoRefused
 from sayso.generations.rules import Job
 from sayso.generations.written import KeptVideo
 from sayso.ids import ArtifactId, GenerationId, Ids
+from sayso.media.child import ChildLimits, run_child
 from sayso.media.inspection import Inspector
 from sayso.media.probe import judge
 from sayso.providers.base import Provider
@@ -33,27 +39,46 @@ from sayso.providers.base import Provider
 log = structlog.get_logger()
 
 
-class Measure(Protocol):
-    """Says how good a video is: lips in time with the speech, and the picture's own figures."""
+# About 20 ms for each frame of 512 px (`engine.quality`); frames may be larger and more.
+_MEASURE_CPU_S: Final = 30
+_MEASURE_CPU_PER_SPEECH_S: Final = 3
 
-    async def __call__(
-        self, video: Path, *, portrait: Path, speech: Path, speech_s: float
-    ) -> Mapping[str, Any]:
-        """Return figures for the receipt; raises what `run_child` raises."""
+
+class Measure(Protocol):
+    """Says how good a video is."""
+
+    async def __call__(self, video: Path, *, speech: Path, speech_s: float) -> Mapping[str, Any]:
+        """Return figures for the receipt; raises an error of ours when there are none."""
         ...
+
+
+async def measure_lips(video: Path, *, speech: Path, speech_s: float) -> Mapping[str, Any]:
+    """Measure in a child how well the lips follow the recording; see `engine.quality.Quality`.
+
+    Raises what `run_child` raises.
+    """
+    cpu_s = math.ceil(_MEASURE_CPU_S + _MEASURE_CPU_PER_SPEECH_S * speech_s)
+    limits = ChildLimits(cpu_s=cpu_s, wall_s=4.0 * cpu_s, memory_bytes=2 << 30)
+    said = await run_child(
+        "inspect_video", {"path": str(video), "speech": str(speech)}, limits=limits
+    )
+    match said:
+        case dict():
+            return said
+        case _:
+            raise ChildCrashed("The measurement makes no sense.")
 
 
 @dataclass(frozen=True)
 class _Inputs:
     """What a video was made of."""
 
-    portrait_key: str | None
     speech_key: str | None
     speech_s: float
 
 
 class VideoKeeper:
-    """See the module's docstring; the real one behind `lane.Keeper`."""
+    """See the module's docstring."""
 
     def __init__(
         self,
@@ -64,6 +89,7 @@ class VideoKeeper:
         inspector: Inspector,
         folder: Path,
         measure: Measure | None = None,
+        measure_max_s: float = 60.0,
     ) -> None:
         self._db = db
         self._ids = ids
@@ -71,6 +97,7 @@ class VideoKeeper:
         self._inspector = inspector
         self._folder = folder
         self._measure = measure
+        self._measure_max_s = measure_max_s
 
     async def keep(self, job: Job, provider: Provider) -> KeptVideo:
         """Fetch, probe, measure and store the video of a generation.
@@ -107,22 +134,20 @@ class VideoKeeper:
             sha256=sha256,
             size_bytes=size_bytes,
             facts=facts,
-            quality={"probe": asdict(probe), **quality},
+            quality={**asdict(probe), **quality},
             notices=notices,
         )
 
     async def _measured(
         self, job: Job, video: Path, inputs: _Inputs, folder: Path
     ) -> Mapping[str, Any]:
-        if self._measure is None or inputs.portrait_key is None or inputs.speech_key is None:
+        if self._measure is None or inputs.speech_key is None:
+            return {}
+        if inputs.speech_s > self._measure_max_s:
             return {}
         try:
-            return await self._measure(
-                video,
-                portrait=await self._fetched(inputs.portrait_key, folder / "portrait"),
-                speech=await self._fetched(inputs.speech_key, folder / "speech"),
-                speech_s=inputs.speech_s,
-            )
+            speech = await self._fetched(inputs.speech_key, folder / "speech")
+            return await self._measure(video, speech=speech, speech_s=inputs.speech_s)
         except SaysoError as error:
             log.warning("a video was not measured", generation_id=job.id, code=error.code)
             return {}
@@ -137,18 +162,13 @@ class VideoKeeper:
 
 def _inputs_of(tx: Tx, generation_id: GenerationId) -> _Inputs:
     g = generations.c
-    portrait, speech = artifacts.alias("portrait"), artifacts.alias("speech")
     row = tx.execute(
-        select(portrait.c.storage_key, speech.c.storage_key, speech.c.facts)
-        .select_from(
-            generations.outerjoin(portrait, portrait.c.id == g.portrait_id).outerjoin(
-                speech, speech.c.id == g.speech_id
-            )
-        )
+        select(artifacts.c.storage_key, artifacts.c.facts)
+        .select_from(generations.outerjoin(artifacts, artifacts.c.id == g.speech_id))
         .where(g.id == generation_id)
     ).one()
-    facts = row[2] or {}
-    return _Inputs(row[0], row[1], float(facts.get("duration_s") or 0.0))
+    facts = row[1] or {}
+    return _Inputs(row[0], float(facts.get("duration_s") or 0.0))
 
 
 def _digest(path: Path) -> tuple[str, int]:

@@ -43,6 +43,7 @@ TASKS: Final[Mapping[str, str]] = {
     "inspect_speech": "sayso.media.tasks:inspect_speech",
     "probe_video": "sayso.media.tasks:probe_video",
     "render": "sayso.engine.tasks:render",
+    "inspect_video": "sayso.engine.tasks:inspect_video",
 }
 
 # What a child may raise: that the input is bad, or that it is too much.
