@@ -24,6 +24,7 @@ import httpx
 import structlog
 from sqlalchemy import select
 
+from sayso.artifacts.files import Files
 from sayso.artifacts.intake import InputLimits, Inputs
 from sayso.artifacts.links import FileLinks, LinkSecret
 from sayso.artifacts.store import ArtifactStore, open_artifacts
@@ -37,7 +38,7 @@ from sayso.db.insert import insert_if_new
 from sayso.db.tx import Tx
 from sayso.db.upgrade import upgrade
 from sayso.generations import store
-from sayso.generations.keeping import VideoKeeper
+from sayso.generations.keeping import VideoKeeper, measure_lips
 from sayso.generations.policy import Policy
 from sayso.generations.service import Generations
 from sayso.ids import Ids, Nonce
@@ -73,6 +74,7 @@ class Services:
     credits: Credits
     generations: Generations
     inputs: Inputs
+    files: Files
     artifacts: ArtifactStore
     links: FileLinks
     fetcher: Fetcher
@@ -130,6 +132,7 @@ async def open_services(
             credits=Credits(base.db, clock=clock, ids=base.ids),
             generations=_generations(base, everyone),
             inputs=_inputs(base, fetcher),
+            files=await _files(base),
             artifacts=base.artifacts,
             links=base.links,
             fetcher=fetcher,
@@ -214,9 +217,28 @@ def _inputs(base: _Base, fetcher: Fetcher) -> Inputs:
     )
 
 
+async def _files(base: _Base) -> Files:
+    limits = base.settings.image_max_bytes, base.settings.speech_max_bytes
+    return Files(
+        base.db,
+        clock=base.clock,
+        ids=base.ids,
+        store=base.artifacts,
+        intake=base.intake,
+        secret=bytes.fromhex(await _secret(base.db, base.clock, "files", secrets.token_hex)),
+        max_bytes=max(limits),
+    )
+
+
 def _reconciler(base: _Base, providers: Sequence[Provider]) -> Reconciler:
     keeper = VideoKeeper(
-        base.db, ids=base.ids, store=base.artifacts, inspector=base.inspector, folder=base.work
+        base.db,
+        ids=base.ids,
+        store=base.artifacts,
+        inspector=base.inspector,
+        folder=base.work,
+        measure=measure_lips,
+        measure_max_s=base.settings.measure_max_s,
     )
     return Reconciler(
         base.db,
