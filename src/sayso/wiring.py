@@ -142,6 +142,7 @@ async def open_services(
         )
         await services.credits.open_local_account(starting=Micros(settings.opening_balance_micros))
         await _sweep(base)
+        await services.files.sweep()
         for name, runner in (("reconciler", services.reconciler), ("renders", services.renders)):
             if runner is not None:
                 await stack.enter_async_context(_running(name, runner))

@@ -43,6 +43,7 @@ from sayso.http.replicate_create import (
     wait_of,
 )
 from sayso.http.replicate_errors import ReplicateRoute
+from sayso.http.replicate_files import router as files_router
 from sayso.http.replicate_models import named_model
 from sayso.http.replicate_models import router as models_router
 from sayso.http.wire import encode
@@ -251,3 +252,4 @@ def _json(body: object, status: int = 200, headers: dict[str, str] | None = None
 
 
 router.include_router(models_router)
+router.include_router(files_router)
