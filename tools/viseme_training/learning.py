@@ -20,7 +20,7 @@ from torch.nn import functional
 from sayso.engine.features import MELS
 from sayso.engine.net import PHONES_AT, REACHES, SPECTRUM_AT
 from sayso.engine.phones import PHONES
-from sayso.engine.shapes import NUMBER, VISEMES
+from sayso.engine.shapes import GROUP, NUMBER, VISEMES
 from tools.viseme_training.corpus import UNKNOWN
 from tools.viseme_training.examples import Examples
 
@@ -165,10 +165,6 @@ def _batch(
     return torch.from_numpy(features), torch.from_numpy(phones), torch.from_numpy(labels)
 
 
-# Five groups a viewer can tell apart: closed, lip-teeth, narrow, open, round.
-_GROUP: Final = np.array([0, 0, 1, 2, 2, 2, 2, 2, 2, 4, 3, 3, 2, 4, 4])
-
-
 def _scores(
     averaged: dict[str, Tensor], validation: Mapping[str, Examples], recipe: Recipe
 ) -> dict[str, tuple[float, float]]:
@@ -191,7 +187,7 @@ def _scores(
                     guess = net(features[None], phones)[0].argmax(1).numpy()
                 labels = examples.labels[start:end]
                 known = (labels != UNKNOWN) & _speech_span(labels)
-                right += int((_GROUP[guess[known]] == _GROUP[labels[known]]).sum())
+                right += int((GROUP[guess[known]] == GROUP[labels[known]]).sum())
                 total += int(known.sum())
             results.append(round(100 * right / max(total, 1), 1))
         scores[name] = (results[0], results[1])

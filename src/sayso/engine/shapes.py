@@ -50,5 +50,17 @@ _LOOKS: Final = {
     "oh": (0.7, -0.6),
     "ou": (0.3, -1.0),
 }
+_GROUPS: Final = (
+    ("sil", "PP"),
+    ("FF",),
+    ("TH", "DD", "kk", "CH", "SS", "nn", "ih"),
+    ("aa", "E"),
+    ("RR", "oh", "ou"),
+)
+GROUP: Final = np.array(
+    [next(place for place, names in enumerate(_GROUPS) if viseme in names) for viseme in VISEMES]
+)
+"""What a viewer can tell apart, 0 to 4: closed, lip-teeth, narrow, open, round."""
+
 OPENING: Final = np.array([_LOOKS[viseme][0] for viseme in VISEMES], np.float32)
 WIDTH: Final = np.array([_LOOKS[viseme][1] for viseme in VISEMES], np.float32)

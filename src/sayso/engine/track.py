@@ -5,7 +5,7 @@
     track.cues()                        segments, for files and other programs
 
 Speech is not a row of still shapes: lips move all the time, each sound bends towards its
-neighbours, and only a few gestures are sharp. So opening and width are smoothed over 70 ms, while
+neighbours, and only a few gestures are sharp. So opening and width are smoothed over 90 ms, while
 the lips' closure (p, b, m) and the lower lip's tuck under the teeth (f, v) keep edges of 30 and
 50 ms and survive being shown at 25 frames a second.
 """
@@ -28,13 +28,13 @@ RATE_HZ: Final = 100
 LEAD_S: Final = 0.02
 """The mouth is shown this much before its sound: viewers forgive early lips, not late ones."""
 
-_SHAPE_FRAMES: Final = 7
+_SHAPE_FRAMES: Final = 9
 _TUCK_FRAMES: Final = 5
 _CLOSE_FRAMES: Final = 3
 _SHORTEST_CLOSURE: Final = 5
 # How much of the opening comes from all visemes by their weights; the rest from the chosen one.
 _BLEND: Final = 0.6
-_QUIETEST_SCALE: Final = 0.6
+_QUIETEST_SCALE: Final = 0.8
 # Speech that is as even as this has no quiet syllables.
 _LEAST_RANGE_DB: Final = 10.0
 
@@ -159,7 +159,7 @@ def _with_visible_closures(viseme: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _loudness_scale(level_db: Curve, speech: Curve) -> Curve:
-    """Return 1 for the loudest tenth of the speech, down to 0.6 for its quietest fifth."""
+    """Return 1 for the loudest tenth of the speech, down to 0.8 for its quietest fifth."""
     voiced = level_db[speech > 0.5]  # noqa: PLR2004  # More speech than not.
     if len(voiced) == 0:
         return np.ones_like(level_db)

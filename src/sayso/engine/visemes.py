@@ -30,7 +30,7 @@ from sayso.engine.phones import (
     phone_numbers,
     visemes_of,
 )
-from sayso.engine.shapes import SIL, VISEMES
+from sayso.engine.shapes import GROUP, SIL, VISEMES
 from sayso.engine.track import RATE_HZ, Evidence, MouthFrames, VisemeTrack, draw
 from sayso.engine.voice import is_spoken, sounding_spans
 from sayso.engine.words import pronounced
@@ -56,6 +56,10 @@ _NO_NET: Final = Notice("net_missing", "The viseme weights are missing; lips may
 
 # How far an aligned text is trusted beyond what the net makes of the sound (nepers).
 _TEXT_TRUST: Final = 3.0
+# The same for phones that pocketsphinx hears, by their agreement with the net. Recordings held out
+# of training: clean English .63 to .84, clean Russian .64 to .72, pink noise at 20 dB .52 to .65.
+_AGREEMENT: Final = (0.60, 0.75)
+_MOST_PHONE_TRUST: Final = 1.0
 _MOST_UNKNOWN: Final = 0.4
 _DECODING_SHARE: Final = 0.9
 
@@ -68,6 +72,7 @@ class _Sound:
 
     samples: Pcm
     level_db: Floats
+    features: Floats
     spans: list[tuple[int, int]]
 
     @property
@@ -93,7 +98,8 @@ def find_visemes(
     """
     report = on_progress or _ignore
     level_db = levels_db(speech.samples)
-    sound = _Sound(speech.samples, level_db, sounding_spans(level_db))
+    features = normalised(log_mels(speech.samples))
+    sound = _Sound(speech.samples, level_db, features, sounding_spans(level_db))
     if not sound.spans:
         evidence = _evidence_of(sound, _silence(sound), "fused", ())
     elif method == "auto":
@@ -160,9 +166,7 @@ def _align(sound: _Sound, transcript: str) -> list[Phone] | Notice:
         text = pronounced(transcript)
         if not text.words or len(text.unknown) > _MOST_UNKNOWN * len(text.words):
             return _FOREIGN
-        net = trained_net()
-        likelihoods = net.likelihoods(normalised(log_mels(sound.samples)), None)
-        phones = align_text(sound.samples, text, likelihoods)
+        phones = align_text(sound.samples, text, _likelihoods(sound, None))
     except ImportError:
         return _NO_PHONES
     except FileNotFoundError:
@@ -172,16 +176,36 @@ def _align(sound: _Sound, transcript: str) -> list[Phone] | Notice:
 
 def _by_text(sound: _Sound, phones: list[Phone]) -> Evidence:
     """Follow the text, and let the net say how open its vowels are and where it pauses."""
-    looks = looks_of_phones(phones, sound.n_frames)
-    scores = looks * _TEXT_TRUST + _heard_by_net(sound, phones)
+    together = _likelihoods(sound, phones)
+    scores = scores_of(together) + _TEXT_TRUST * looks_of_phones(phones, sound.n_frames)
     return _evidence_of(sound, scores, "transcript", ())
 
 
 def _heard_by_net(sound: _Sound, phones: list[Phone] | None) -> Floats:
-    net = trained_net()
-    features = normalised(log_mels(sound.samples))
+    alone = _likelihoods(sound, None)
+    if phones is None:
+        return scores_of(alone)
+    trust = _trust_in_phones(alone, visemes_of(phones, sound.n_frames))
+    looks = looks_of_phones(phones, sound.n_frames)
+    return scores_of(_likelihoods(sound, phones)) + trust * looks
+
+
+def _likelihoods(sound: _Sound, phones: list[Phone] | None) -> Floats:
     numbers = None if phones is None else phone_numbers(phones, sound.n_frames)
-    return scores_of(net.likelihoods(features, numbers))
+    return trained_net().likelihoods(sound.features, numbers)
+
+
+def _trust_in_phones(alone: Floats, heard: NDArray[np.uint8]) -> float:
+    """Return how much the decoder's phones count beyond what the net makes of them (nepers).
+
+    The net knows few real speakers, the decoder many, but the decoder is lost in noise and far
+    from English. Where it mostly agrees with what the net hears alone, it is neither.
+    """
+    speaks = alone[:, SIL] < 0.5  # noqa: PLR2004  # More likely speech than not.
+    if not speaks.any():
+        return 0.0
+    agreement = float((GROUP[alone.argmax(axis=1)] == GROUP[heard])[speaks].mean())
+    return float(np.interp(agreement, _AGREEMENT, (0.0, _MOST_PHONE_TRUST)))
 
 
 def _heard_as_phones(sound: _Sound, phones: list[Phone]) -> Floats:
