@@ -74,7 +74,7 @@ class Keeper(Protocol):
 class LaneLimits:
     """Bounds of one provider's lane."""
 
-    creates: int = 32
+    creates: int = 100
     """Create calls at the same time."""
     searches: int = 16
     """Lost creates that are searched for at the same time."""
