@@ -41,8 +41,10 @@ from sayso.generations import store
 from sayso.generations.keeping import VideoKeeper, measure_lips
 from sayso.generations.policy import Policy
 from sayso.generations.service import Generations
+from sayso.generations.telling import teller
 from sayso.ids import Ids, Nonce
 from sayso.media.fetch import Fetcher, FetchLimits
+from sayso.media.guard import GuardedTransport
 from sayso.media.inspection import Inspector
 from sayso.media.intake import Intake
 from sayso.providers import embedded
@@ -51,6 +53,7 @@ from sayso.providers.embedded import EmbeddedProvider
 from sayso.providers.render_worker import RenderLimits, RenderWorkers
 from sayso.reconciler import Reconciler
 from sayso.settings import Settings
+from sayso.webhooks.service import WebhookSender
 
 Role = Literal["reconciler", "renders"]
 
@@ -79,6 +82,7 @@ class Services:
     links: FileLinks
     fetcher: Fetcher
     webhook_secret: str
+    webhooks: WebhookSender | None
     reconciler: Reconciler | None
     renders: RenderWorkers | None
 
@@ -107,13 +111,14 @@ async def open_services(
     """Migrate, open and start everything; drain and close it when the block ends.
 
     `roles` are what this process does besides the doors. `providers` are further ones, `transport`
-    what input URLs are fetched through. Raises `SettingsInvalid`, `DatabaseUnavailable`,
-    `SchemaTooNew`, `StoreUnavailable`.
+    what input URLs are fetched and webhooks are sent through. Raises `SettingsInvalid`,
+    `DatabaseUnavailable`, `SchemaTooNew`, `StoreUnavailable`.
     """
     clock = clock or SystemClock()
     catalogue = catalogue_of(settings, providers=[p.traits.name for p in providers])
     async with AsyncExitStack() as stack:
         base = await _opened(stack, settings, clock, catalogue)
+        transport = transport or GuardedTransport(trusted_peers=settings.trusted_peers)
         fetcher = Fetcher(
             base.intake,
             limits=FetchLimits.of(settings),
@@ -123,6 +128,8 @@ async def open_services(
         stack.push_async_callback(fetcher.aclose)
         own = EmbeddedProvider(base.db, clock=clock, ids=base.ids, artifacts=base.artifacts)
         everyone: list[Provider] = [own, *providers]
+        webhook_secret = await _secret(base.db, clock, "webhooks", _new_webhook_secret)
+        sender = _webhook_sender(base, webhook_secret, transport)
         services = Services(
             settings=settings,
             clock=clock,
@@ -136,14 +143,20 @@ async def open_services(
             artifacts=base.artifacts,
             links=base.links,
             fetcher=fetcher,
-            webhook_secret=await _secret(base.db, clock, "webhooks", _new_webhook_secret),
+            webhook_secret=webhook_secret,
+            webhooks=sender if "reconciler" in roles else None,
             reconciler=_reconciler(base, everyone) if "reconciler" in roles else None,
             renders=_render_workers(base) if "renders" in roles else None,
         )
         await services.credits.open_local_account(starting=Micros(settings.opening_balance_micros))
         await _sweep(base)
         await services.files.sweep()
-        for name, runner in (("reconciler", services.reconciler), ("renders", services.renders)):
+        runners: tuple[tuple[str, _Runner | None], ...] = (
+            ("webhooks", services.webhooks),
+            ("reconciler", services.reconciler),
+            ("renders", services.renders),
+        )
+        for name, runner in runners:
             if runner is not None:
                 await stack.enter_async_context(_running(name, runner))
         yield services
@@ -249,6 +262,18 @@ def _reconciler(base: _Base, providers: Sequence[Provider]) -> Reconciler:
         providers=providers,
         keeper=keeper,
         policy=base.policy,
+        tell=teller(catalogue=base.catalogue, links=base.links),
+    )
+
+
+def _webhook_sender(base: _Base, secret: str, transport: httpx.AsyncBaseTransport) -> WebhookSender:
+    return WebhookSender(
+        base.db,
+        clock=base.clock,
+        ids=base.ids,
+        secret=secret,
+        transport=transport,
+        trusted_peers=base.settings.trusted_peers,
     )
 
 

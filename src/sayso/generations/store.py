@@ -4,7 +4,7 @@
     place                         an order: row, key and hold, together or not at all
     request_cancel, erase         what a customer may do to one
     make_due                      a callback: look at this one now
-    find, page, changed_since     reads; `CHECK` is the hottest of them, to be prepared
+    find, page, changed_since     reads; `CHECK` and `VERSION` are the hottest, to be prepared
     receipt_of                    what it did cost
 
 Every function takes `tx`; ids and times are arguments, so each of them may be run again.
@@ -35,7 +35,15 @@ from sayso.clock import Instant, after
 from sayso.credits import store as ledger
 from sayso.credits.rules import Micros
 from sayso.db.insert import insert_if_new
-from sayso.db.tables import LIVE_STATES, artifacts, generations, idempotency_keys, predictions
+from sayso.db.listed import among, listed
+from sayso.db.tables import (
+    LIVE_STATES,
+    artifacts,
+    generations,
+    idempotency_keys,
+    predictions,
+    webhooks,
+)
 from sayso.db.tx import Topic, Tx, announce
 from sayso.errors import (
     ArtifactMissing,
@@ -114,6 +122,11 @@ CHECK: Final[Select[Any]] = _SELECT.where(
     g.id == bindparam("id"), g.account_id == bindparam("account_id")
 )
 """One generation of an account: `db.prepare(CHECK)`, then `to_generation(row)`."""
+
+VERSION: Final[Select[Any]] = select(g.version).where(
+    g.id == bindparam("id"), g.account_id == bindparam("account_id"), g.deleted_at.is_(None)
+)
+"""Its version alone: whether anything about it has changed."""
 
 
 @dataclass(frozen=True)
@@ -314,6 +327,7 @@ def erase(
             changed_at=now,
         )
     )
+    tx.execute(delete(webhooks).where(webhooks.c.generation_id == generation_id))
     announce(tx, Topic.CHANGED)
     keys = []
     for artifact_id in sorted(artifact_id for artifact_id in used if artifact_id is not None):
@@ -424,6 +438,14 @@ def is_file_used(tx: Tx, key: ArtifactKey) -> bool:
     """Whether a stored file belongs to anybody."""
     query = select(artifacts.c.id).where(artifacts.c.storage_key == key).limit(1)
     return tx.execute(query).first() is not None
+
+
+def with_webhook(tx: Tx, ids: Sequence[GenerationId]) -> list[Generation]:
+    """Return those of these generations whose customers want webhooks."""
+    return [to_generation(row) for row in tx.execute(_WITH_WEBHOOK, {"ids": listed(ids)})]
+
+
+_WITH_WEBHOOK: Final = _SELECT.where(among(g.id), g.webhook_url.is_not(None))
 
 
 def receipt_of(tx: Tx, account_id: AccountId, generation_id: GenerationId) -> Receipt:
