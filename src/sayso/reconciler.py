@@ -78,7 +78,7 @@ class Figures:
     claims: int = 0
     claimed: int = 0
     lag_s: float = 0.0
-    """How late the oldest row of the latest turn was."""
+    """How late the oldest look of the latest turn was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,8 @@ class Reconciler:
         now = self._clock.now()
         sight = await self._db.read_point(lambda tx: claims.look_around(tx, now=now))
         self.figures.turns += 1
-        self.figures.lag_s = max(((now - due.since) / SECOND for due in sight.due), default=0.0)
+        looks = [due.since for due in sight.due if due.state is State.RUNNING]
+        self.figures.lag_s = (now - min(looks)) / SECOND if looks else 0.0
         for due in sight.due:
             await self._claim(due)
         return sight.next_at

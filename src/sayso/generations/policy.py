@@ -11,8 +11,8 @@ class Policy:
 
     poll_s: float = 5
     """Shortest time between two looks at a prediction."""
-    looks_per_s: float = 1_000
-    """Looks a second of one process, whatever the provider allows: what half a core can do."""
+    looks_per_s: float = 500
+    """Looks a second of one process, whatever the provider allows: a few per cent of a core."""
     deadline_s: float = 600
     """Time that a generation may take, unless its model says otherwise."""
     queue_max_s: float = 86_400
