@@ -162,7 +162,7 @@ def gather(work: Path) -> None:
 
 def train(work: Path, out: Path) -> None:
     """Fit the net, and write its weights and what they came from."""
-    from tools.viseme_training.learning import Recipe  # noqa: PLC0415  # Needs torch.
+    from tools.viseme_training.learning import STAGES  # noqa: PLC0415  # Needs torch.
     from tools.viseme_training.learning import train as fit  # noqa: PLC0415
 
     sources = {name: Examples.load(work / f"{name}.npz") for name in SHARES}
@@ -171,13 +171,12 @@ def train(work: Path, out: Path) -> None:
         for path in sorted(work.glob("*.validation.npz"))
     }
     shown = {name: (sources[name], SHARES[name]) for name in sources}
-    first = Recipe()
-    second = Recipe(seed=2, steps=1_000, rate=8e-4, warm_up=50)
-    begun = fit(shown, validation, first)
-    fitted = fit(shown, validation, second, start=begun.weights)
+    fitted = fit(shown, validation, STAGES[0])
+    for stage in STAGES[1:]:
+        fitted = fit(shown, validation, stage, start=fitted.weights)
     np.savez_compressed(out / "visemes.npz", **fitted.weights)  # type: ignore[arg-type]
     minutes = {name: round(len(found.labels) / 6_000, 1) for name, found in sources.items()}
-    _write_card(out / "visemes.json", [asdict(first), asdict(second)], minutes, fitted.scores)
+    _write_card(out / "visemes.json", [asdict(stage) for stage in STAGES], minutes, fitted.scores)
 
 
 def _write_card(

@@ -49,6 +49,15 @@ class Recipe:
     average: float = 0.998
 
 
+STAGES: Final = (
+    Recipe(),
+    Recipe(seed=2, steps=1_000, rate=8e-4, warm_up=50),
+    Recipe(seed=3, steps=1_600, rate=1.2e-3, warm_up=50),
+    Recipe(seed=4, steps=1_100, rate=8e-4, warm_up=50),
+)
+"""What the shipped weights went through: each stage starts from the one before."""
+
+
 @dataclass(frozen=True, eq=False)
 class Fitted:
     """Weights under the engine's names, and group accuracy (with, without phones) per set."""
