@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
-from playwright.sync_api import ConsoleMessage, Page
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 _ARGUMENTS = [
     "--no-sandbox",
@@ -25,16 +24,25 @@ addEventListener("securitypolicyviolation", (event) =>
 """
 
 
-@pytest.fixture(scope="session")
-def browser_type_launch_args(
-    browser_type_launch_args: dict[str, Any], tool: Callable[[str], str]
-) -> dict[str, Any]:
-    """Use the chromium of the system."""
-    return {
-        **browser_type_launch_args,
-        "executable_path": tool("chromium"),
-        "args": _ARGUMENTS,
-    }
+@pytest.fixture(scope="module")
+def chromium(tool: Callable[[str], str]) -> Iterator[Browser]:
+    """The system's chromium, for one module.
+
+    Playwright's own fixtures keep an event loop running until the session ends, in which no
+    asynchronous test of the same process could run any more.
+    """
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=tool("chromium"), args=_ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    """A page in a context of its own."""
+    context = chromium.new_context()
+    yield context.new_page()
+    context.close()
 
 
 @pytest.fixture
