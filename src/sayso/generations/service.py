@@ -57,6 +57,7 @@ class Generations:
         self._queues = queues or {}
         self._policy = policy or Policy()
         self._check = db.prepare(store.CHECK)
+        self._version = db.prepare(store.VERSION)
 
     async def start(
         self, make: Callable[[], Awaitable[Order]], *, key: Key | None = None
@@ -100,6 +101,13 @@ class Generations:
         if row is None:
             raise NoSuchGeneration("There is no such generation.")
         return store.to_generation(row)
+
+    async def version(self, account_id: AccountId, generation_id: GenerationId) -> int:
+        """Return its version alone, the cheapest look there is; raise `NoSuchGeneration`."""
+        row = await self._version(id=generation_id, account_id=account_id)
+        if row is None:
+            raise NoSuchGeneration("There is no such generation.")
+        return int(row[0])
 
     async def wait(
         self, account_id: AccountId, generation_id: GenerationId, *, timeout_s: float

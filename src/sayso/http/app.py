@@ -68,13 +68,15 @@ def make_app(services: Services) -> FastAPI:
         lifespan=lifespan,
         generate_unique_id_function=_operation_id,
         redirect_slashes=False,
+        # It would look at the environment at each request.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.doors = doors
     # Added last, met first.
     app.add_middleware(BodyLimit, settings=services.settings)
     app.add_middleware(Gate, access=doors.access)
     is_https = (services.settings.public_url or "").startswith("https:")
-    plain = (check.route, health.livez, events.route)
+    plain = (check.route(), health.livez, events.route)
     plain_paths = frozenset(route.path for route in plain)
     app.add_middleware(Edge, measures=measures, plain_paths=plain_paths, is_https=is_https)
     install(app)

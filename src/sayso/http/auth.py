@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import hmac
 from collections import deque
+from functools import lru_cache
 from hashlib import sha256
 from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address
@@ -166,6 +167,7 @@ class Gate:
         await self._app(scope, receive, send)
 
 
+@lru_cache(maxsize=100)
 def is_loopback(host: str) -> bool:
     """Whether a `Host` header, or an address to bind, names this machine itself."""
     name = _without_port(host)

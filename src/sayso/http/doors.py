@@ -3,6 +3,7 @@
 Doors          one for each app, at `app.state.doors`
 Shared         FastAPI's way to ask for it
 base_of()      the address by which whoever asks knows us
+header_of()    a header, without ceremony
 id_of()        an id from outside, or `NoSuchGeneration`
 """
 
@@ -72,13 +73,20 @@ def base_of(scope: Scope, settings: Settings) -> str:
     Behind a proxy that ends TLS only the operator knows the scheme, so the public URL counts where
     the host is that one.
     """
-    host = next(
-        (value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), ""
-    )
+    host = header_of(scope, b"host") or ""
     public_url = settings.public_url
     if public_url is not None and urlsplit(public_url).netloc == host.lower():
         return public_url
     return f"{scope['scheme']}://{host}"
+
+
+def header_of(scope: Scope, name: bytes) -> str | None:
+    """Return a header of a request, named in lower case."""
+    for key, value in scope["headers"]:
+        if key == name:
+            text: str = value.decode("latin-1")
+            return text
+    return None
 
 
 def id_of(text: str) -> GenerationId:
