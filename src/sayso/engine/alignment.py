@@ -26,7 +26,7 @@ from sayso.media.audio import Pcm
 
 _STEP: Final = 2  # frames
 # States that the rough pass keeps around where it should be by the share of speech gone by.
-_BAND: Final = 2_048
+_BAND: Final = 1_280
 _IMPOSSIBLE: Final = -1e9
 
 _PIECE: Final = 1_500  # frames

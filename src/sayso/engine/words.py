@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -68,11 +67,12 @@ class Text:
 
 def pronounced(transcript: str) -> Text:
     """Return how a transcript's words are said; words of other scripts count as unknown."""
-    dictionary = dictionary_words()
+    said = list(_words(transcript))
+    dictionary = dictionary_words({form for word in said for form in (word, _owner(word))})
     words: list[Pronunciations] = []
     unknown: list[str] = []
-    for word in _words(transcript):
-        known = dictionary.get(word) or dictionary.get(word.removesuffix("'s"))
+    for word in said:
+        known = dictionary.get(word) or dictionary.get(_owner(word))
         if known is not None:
             words.append(known if word in dictionary else tuple(f"{way} Z" for way in known))
             continue
@@ -83,18 +83,21 @@ def pronounced(transcript: str) -> Text:
     return Text(tuple(words), tuple(unknown))
 
 
-@cache
-def dictionary_words() -> Mapping[str, Pronunciations]:
-    """Return the dictionary of pocketsphinx; raises `ImportError` where it is not installed."""
+def dictionary_words(wanted: Collection[str] | None = None) -> Mapping[str, Pronunciations]:
+    """Return the wanted words that pocketsphinx' dictionary has, or all of it (some 50 MB).
+
+    Raises `ImportError` where pocketsphinx is not installed.
+    """
     from pocketsphinx import get_model_path  # noqa: PLC0415  # Slow to load; optional.
 
     path = Path(get_model_path()) / "en-us" / "cmudict-en-us.dict"
     ways: dict[str, list[str]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        entry, _, phones = line.partition(" ")
-        word = entry.partition("(")[0]
-        if word:
-            ways.setdefault(word, []).append(phones)
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            entry, _, phones = line.rstrip("\n").partition(" ")
+            word = entry.partition("(")[0]
+            if word and (wanted is None or word in wanted):
+                ways.setdefault(word, []).append(phones)
     return {word: tuple(found[:_MOST_VARIANTS]) for word, found in ways.items()}
 
 
@@ -125,6 +128,10 @@ def _sound_of(letters: str, at: int, spelling: str) -> str:
         ):
             return sound or _LONG_VOWEL[spelling]
     return _SOUNDS[spelling]
+
+
+def _owner(word: str) -> str:
+    return word.removesuffix("'s")
 
 
 def _words(transcript: str) -> Iterator[str]:
