@@ -9,13 +9,11 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +38,7 @@ from sayso.webhooks.service import SendLimits, WebhookSender
 from sayso.webhooks.signing import new_secret, verify
 from sayso.webhooks.store import Outgoing
 from tests.builders import NOON, a_generation, an_account
+from tests.inbox import Inbox, opened_inbox
 from tests.services import MODEL, Body, Service, started
 from tests.workshop import MODEL as WORKSHOP_MODEL
 
@@ -363,46 +362,10 @@ async def test_a_change_is_told_as_the_prediction_that_it_made(database: Databas
 # A whole service.
 
 
-class Inbox:
-    """A receiver on a free port of this machine."""
-
-    def __init__(self) -> None:
-        self.got: list[tuple[dict[str, str], bytes]] = []
-        inbox = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                inbox.got.append((headers, body))
-                self.send_response(200)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.port = self.server.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}/hook"
-
-    def until(self, count: int) -> list[Body]:
-        for _ in range(400):
-            if len(self.got) >= count:
-                break
-            time.sleep(0.025)
-        return [json.loads(body) for _, body in self.got]
-
-
 @pytest.fixture
 def inbox() -> Iterator[Inbox]:
-    made = Inbox()
-    thread = threading.Thread(target=made.server.serve_forever)
-    thread.start()
-    yield made
-    made.server.shutdown()
-    thread.join()
-    made.server.server_close()
+    with opened_inbox() as made:
+        yield made
 
 
 @pytest.fixture
