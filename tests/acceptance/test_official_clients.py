@@ -3,8 +3,8 @@
 Each client is installed into a folder of its own, from a lock with hashes and without addresses:
 `requirements/clients-legacy.txt`, `requirements/clients-beta.txt` (made of `replicate==1.0.7` and
 `replicate==2.0.0b4` with `uv pip compile --universal --generate-hashes`) and
-`tests/clients/package-lock.json`. What they do is in `tests/clients/`. A client that cannot be
-installed is a reason to skip.
+`tests/clients/package-lock.json`. What they do is in `tests/clients/` and in the how-to page, whose
+examples run here. A client that cannot be installed is a reason to skip.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from tests.inbox import Inbox, opened_inbox
 from tests.services import MODEL, Service, started
 from tests.tls_front import Front, opened_front
 
+PAGE: Final = ROOT / "docs" / "how-to" / "use-the-replicate-clients.md"
 CLIENTS: Final = ROOT / "tests" / "clients"
 KEY: Final = "r8_the_key_of_this_service"
 INSTALL_S: Final = 180
@@ -184,6 +186,34 @@ def check_result(result: Mapping[str, Any], shop: Shop) -> None:
     assert sorted(captured) == ["captured", "captured", "released"]
 
 
+def run_example(
+    shop: Shop, language: str, interpreter: str, installed: Path, **environment: str
+) -> None:
+    """Run the how-to page's example as it stands there, and look at the video that it saves."""
+    (code,) = re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    folder = shop.front.authority.parent / "example"
+    folder.mkdir()
+    shutil.copy(shop.service.portrait, folder / "portrait.jpg")
+    shutil.copy(shop.service.speech, folder / "speech.ogg")
+    # Where node looks for packages; Python is told by its own variable.
+    (folder / "node_modules").symlink_to(installed / "node_modules")
+    script = folder / ("example.mjs" if language == "js" else "example.py")
+    script.write_text(code)
+
+    ended = subprocess.run(
+        (interpreter, str(script)),
+        cwd=folder,
+        env=shop.environment(PYTHONPATH=str(installed), **environment),
+        capture_output=True,
+        text=True,
+        timeout=RUN_S,
+        check=False,
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    assert (folder / "talk.mp4").read_bytes()[4:8] == b"ftyp"
+
+
 def webhook_of(shop: Shop, result: Mapping[str, Any]) -> dict[str, Any]:
     headers, body = shop.inbox.got[0]
     return {"headers": headers, "body": body.decode(), "secret": result["secret"]}
@@ -207,6 +237,7 @@ def test_the_python_client_1_works(shop: Shop, folder_of: Callable[[Path], Path]
         (sys.executable, script, "check"), environment, given=webhook_of(shop, result)
     )
     assert checked == {"valid": True, "changed": False}
+    run_example(shop, "py", sys.executable, folder, REPLICATE_BASE_URL=shop.front.url)
 
 
 def test_the_python_client_2_beta_works(shop: Shop, folder_of: Callable[[Path], Path]) -> None:
@@ -219,6 +250,7 @@ def test_the_python_client_2_beta_works(shop: Shop, folder_of: Callable[[Path], 
     result = result_of((sys.executable, str(CLIENTS / "beta.py")), environment)
 
     check_result(result, shop)
+    run_example(shop, "py", sys.executable, folder, REPLICATE_BASE_URL=f"{shop.front.url}/v1")
 
 
 def test_the_javascript_client_works(
@@ -235,3 +267,4 @@ def test_the_javascript_client_works(
     check_result(result, shop)
     checked = result_of((node, str(script), "check"), environment, given=webhook_of(shop, result))
     assert checked == {"valid": True, "changed": False}
+    run_example(shop, "js", node, folder, REPLICATE_BASE_URL=shop.front.url)
