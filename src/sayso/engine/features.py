@@ -21,16 +21,18 @@ HOP: Final = 160
 WINDOW: Final = 400
 MELS: Final = 40
 _FFT: Final = 512
+_CELL: Final = 40  # samples; windows and hops are whole numbers of these
 _LEAD_IN: Final = 120  # samples of the window before the frame's own 160
 _LOWEST_HZ, _HIGHEST_HZ = 60.0, 7600.0
 _POWER_FLOOR: Final = 1e-7
-BLOCK: Final = 6_000
-"""Frames worked on at a time, a minute: keeps memory small whatever the length."""
+BLOCK: Final = 3_000
+"""Frames worked on at a time, half a minute: keeps memory small whatever the length."""
 
 
 _MEAN_FRAMES: Final = 300
 _SPEECH_BELOW_PEAK: Final = 4.0  # nepers of power
 _GATED_OUT: Final = 1e-3
+_BANDS_AT_ONCE: Final = 8  # keeps memory small
 _SPREAD: Final = 2.5
 
 
@@ -41,13 +43,17 @@ def count_frames(samples: Pcm) -> int:
 
 def levels_db(samples: Pcm) -> Floats:
     """Return the loudness of each frame in dB of full scale, f32[n]; -120 for digital silence."""
-    signal = samples.astype(np.float32) / 32768
-    squares = np.concatenate([[0.0], np.cumsum(np.square(signal, dtype=np.float64))])
-    starts = np.arange(count_frames(samples)) * HOP - _LEAD_IN
-    first = starts.clip(0, len(samples))
-    end = (starts + WINDOW).clip(0, len(samples))
-    power = (squares[end] - squares[first]) / WINDOW
-    return np.asarray(10 * np.log10(power.clip(1e-12)), np.float32)
+    cells = np.zeros(-(-len(samples) // _CELL) + 1)
+    for first in range(0, len(samples), BLOCK * HOP):
+        part = samples[first : first + BLOCK * HOP].astype(np.float64) / 32768
+        padded = np.pad(part, (0, -len(part) % _CELL)).reshape(-1, _CELL)
+        at = first // _CELL + 1
+        cells[at : at + len(padded)] = np.square(padded).sum(axis=1)
+    sums = np.cumsum(cells)
+    starts = (np.arange(count_frames(samples)) * HOP - _LEAD_IN) // _CELL
+    last = len(sums) - 1
+    power = sums[(starts + WINDOW // _CELL).clip(0, last)] - sums[starts.clip(0, last)]
+    return np.asarray(10 * np.log10((power / WINDOW).clip(1e-12)), np.float32)
 
 
 def log_mels(samples: Pcm, *, block: int = BLOCK) -> Floats:
@@ -67,12 +73,16 @@ def normalised(spectrum: Floats) -> Floats:
     loudness = spectrum.mean(axis=1)
     speaks = loudness > np.percentile(loudness, 95) - _SPEECH_BELOW_PEAK
     gate = np.where(speaks, 1.0, _GATED_OUT)
-    whole = (gate[:, None] * spectrum).sum(axis=0) / gate.sum()
     near_weight = _moving_sum(gate[:, None])
-    near = _moving_sum(gate[:, None] * spectrum) / near_weight
     trust = np.minimum(1.0, near_weight / 100)
-    mean = trust * near + (1 - trust) * whole
-    return np.asarray((spectrum - mean) / _SPREAD, np.float32)
+    result = np.empty_like(spectrum)
+    for band in range(0, MELS, _BANDS_AT_ONCE):
+        part = spectrum[:, band : band + _BANDS_AT_ONCE]
+        gated = gate[:, None] * part.astype(np.float64)
+        near = _moving_sum(gated) / near_weight
+        whole = gated.sum(axis=0) / gate.sum()
+        result[:, band : band + _BANDS_AT_ONCE] = part - trust * near - (1 - trust) * whole
+    return np.asarray(result / _SPREAD, np.float32)
 
 
 def _log_mels_of(samples: Pcm, first: int, end: int) -> Floats:
