@@ -55,7 +55,7 @@ POLICY: Final = Policy(
     retry_s=0.01,
     keep_retry_s=0.02,
 )
-RHYTHM: Final = Rhythm(lease_s=0.25, tick_s=0.01, wake_s=0.001, idle_s=0.05, drain_s=1)
+RHYTHM: Final = Rhythm(lease_s=0.25, hold_s=0.25, tick_s=0.01, wake_s=0.001, idle_s=0.05, drain_s=1)
 
 SCENARIOS: Final = {
     "success": Script(start_s=0, run_s=0.05, cost_micros=5),

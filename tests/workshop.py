@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -182,14 +182,14 @@ class Workshop:
 
         return await self.generations.start(make, key=key)
 
-    def another_reconciler(self) -> Reconciler:
+    def another_reconciler(self, *, providers: Sequence[Provider] | None = None) -> Reconciler:
         """Return a second reconciler on the same database, as another process would run one."""
         return Reconciler(
             self.db,
             clock=self.clock,
             ids=self.ids,
             catalogue=self.catalogue,
-            providers=[self.provider],
+            providers=[self.provider] if providers is None else providers,
             keeper=self.keeper,
             limits=self.limits,
         )

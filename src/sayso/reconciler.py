@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -46,7 +46,6 @@ from sayso.providers.base import LipSyncInputs, Prediction, Provider, ProviderTr
 log = structlog.get_logger()
 
 _COUNT_EVERY_S: Final = 5.0
-_PACE_EVERY_S: Final = 300.0
 _STRAYS_AT_ONCE: Final = 100
 _ENOUGH_TO_LEARN: Final = 3
 _KEY_LIFE_S: Final = 86_400
@@ -57,7 +56,11 @@ class Rhythm:
     """When the loop looks around, and how long it holds what it claimed."""
 
     lease_s: float = 90
-    """How long a claim lasts; longer than any call."""
+    """How long a claim lasts whose create call is out; longer than any call."""
+    hold_s: float = 20
+    """How long any other claim lasts; it is renewed while the row is in hand."""
+    renew_s: float = 5
+    """Time between two renewals."""
     tick_s: float = 0.1
     """Shortest time between two turns that only the clock asked for."""
     wake_s: float = 0.01
@@ -135,7 +138,7 @@ class Reconciler:
             for provider in providers
         }
         self._in_hand: Counter[tuple[str, State]] = Counter()
-        self._storing: dict[GenerationId, str] = {}
+        self._held: dict[GenerationId, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._dropped: list[_Taken] = []
         self._wake: Wake | None = None
@@ -146,14 +149,20 @@ class Reconciler:
         """Turn until `stop` is called, then drain."""
         with self._db.listen(Topic.DUE) as wake:
             self._wake = wake
-            keeping_house = asyncio.create_task(self._keep_house())
+            beside = [
+                asyncio.create_task(self._for_ever(self._renew, self._rhythm.renew_s)),
+                asyncio.create_task(self._for_ever(self._count, _COUNT_EVERY_S)),
+                asyncio.create_task(self._for_ever(self.keep_house, self._rhythm.sweep_s)),
+            ]
             try:
                 while not self._stopping.is_set():
                     await self._turn_and_rest(wake)
             finally:
-                keeping_house.cancel()
                 self._wake = None
                 await self._drain()
+                for task in beside:
+                    task.cancel()
+                await asyncio.gather(*beside, return_exceptions=True)
 
     def stop(self) -> None:
         """Let `run` claim nothing more and return when what is in hand is done."""
@@ -180,8 +189,8 @@ class Reconciler:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def keep_house(self) -> None:
-        """End what still runs for nobody, count what is in flight, learn how long models take."""
-        await self._count()
+        """End what still runs for nobody, learn how long models take, forget old keys."""
+        await self._learn_paces()
         await self._end_strays()
         before = after(self._clock.now(), -_KEY_LIFE_S)
         await self._db.write(lambda tx: steps.prune_keys(tx, before=before))
@@ -238,14 +247,14 @@ class Reconciler:
         self.figures.claims += 1
         self.figures.claimed += taken.count
         self._in_hand[hand] += taken.count
-        if due.state is State.STORING:
-            self._storing |= {job.id: taken.token for job in taken.jobs}
+        if self._lease_s(due, lane) == self._rhythm.hold_s:
+            self._held |= {job.id: taken.token for job in taken.jobs}
         self._start(lane, taken, hand)
 
     def _taking(self, due: Due, lane: Lane | None, limit: int) -> Callable[[Tx], _Taken]:
         """Return the transaction of a claim; for created rows it writes the attempts down too."""
         now = self._clock.now()
-        lease_until = after(now, self._rhythm.lease_s)
+        lease_until = after(now, self._lease_s(due, lane))
         token = self._ids.new()
         sends = due.state is State.CREATED and lane is not None
         nonces = [self._ids.nonce() for _ in range(limit if sends else 0)]
@@ -271,6 +280,11 @@ class Reconciler:
 
         return take
 
+    def _lease_s(self, due: Due, lane: Lane | None) -> float:
+        """Return how long a claim lasts: a create call that may not be repeated is left alone."""
+        is_once = due.state is State.CREATED and lane and not lane.traits.submit_is_idempotent
+        return self._rhythm.lease_s if is_once else self._rhythm.hold_s
+
     def _start(self, lane: Lane | None, taken: _Taken, hand: tuple[str, State]) -> None:
         task = asyncio.create_task(self._step(lane, taken))
         self._tasks.add(task)
@@ -279,7 +293,7 @@ class Reconciler:
             self._tasks.discard(task)
             self._in_hand[hand] -= taken.count
             for job in taken.jobs:
-                self._storing.pop(job.id, None)
+                self._held.pop(job.id, None)
             if task.cancelled():
                 self._dropped.append(taken)
             elif task.exception() is not None:
@@ -320,29 +334,20 @@ class Reconciler:
 
     # housekeeping
 
-    async def _keep_house(self) -> None:
-        """Count often, extend leases in time, sweep now and then."""
-        swept_s = learned_s = float("-inf")
+    async def _for_ever(self, chore: Callable[[], Awaitable[None]], every_s: float) -> None:
+        """Do something now and again; a time that goes wrong is logged, the next one comes."""
         while True:
-            now_s = self._clock.monotonic_s()
             try:
-                await self._extend_leases()
-                await self._count()
-                if now_s - learned_s >= _PACE_EVERY_S:
-                    learned_s = now_s
-                    await self._learn_paces()
-                if now_s - swept_s >= self._rhythm.sweep_s:
-                    swept_s = now_s
-                    await self.keep_house()
-            except (DatabaseUnavailable, ProviderError) as error:
-                log.warning("housekeeping was put off", code=error.code)
-            await asyncio.sleep(_COUNT_EVERY_S)
+                await chore()
+            except Exception:
+                log.exception("housekeeping went wrong", chore=chore.__name__)
+            await asyncio.sleep(every_s)
 
-    async def _extend_leases(self) -> None:
-        """Keep the rows whose videos are being stored; that takes as long as it takes."""
-        if self._storing:
-            ids, tokens = list(self._storing), list(set(self._storing.values()))
-            lease_until = after(self._clock.now(), self._rhythm.lease_s)
+    async def _renew(self) -> None:
+        """Keep the rows that are in hand, however long their steps take."""
+        if self._held:
+            ids, tokens = list(self._held), list(set(self._held.values()))
+            lease_until = after(self._clock.now(), self._rhythm.hold_s)
             await self._db.write(
                 lambda tx: claims.extend(tx, tokens=tokens, ids=ids, lease_until=lease_until)
             )
@@ -371,8 +376,9 @@ class Reconciler:
         for name, theirs in by_provider.items():
             lane = self._lanes.get(name)
             if lane is not None:
-                with suppress(ProviderError):
-                    await self._end_those(lane.provider, theirs)
+                with suppress(ProviderError, TimeoutError):
+                    async with asyncio.timeout(lane.limits.call_s):
+                        await self._end_those(lane.provider, theirs)
 
     async def _end_those(self, provider: Provider, found: Sequence[Stray]) -> None:
         for stray in found:

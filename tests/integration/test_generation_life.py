@@ -654,6 +654,38 @@ async def test_delete_waits_for_the_end_and_takes_files_that_nobody_shares(shop_
     assert await spent(shop) == (2 * PRICE, 0)
 
 
+async def test_the_generations_of_a_provider_that_is_gone_end_at_their_deadline(
+    shop_of: Any,
+) -> None:
+    shop = await shop_of(Script(run_s=1_000))
+    generation = await shop.start()
+    await shop.turn()
+    without = shop.another_reconciler(providers=[])
+
+    for _ in range(12):
+        shop.clock.advance(60)
+        await without.turn()
+        await without.settled()
+
+    done = await shop.get(generation)
+    assert done.error == "Generation timed out after 10 minutes"
+    assert await spent(shop) == (0, 0)
+
+
+async def test_the_history_of_a_model_makes_the_estimate(shop_of: Any) -> None:
+    # The catalogue says 20 s for such a speech; it takes 200.
+    shop = await shop_of(Script(start_s=0, run_s=200))
+    for _ in range(3):
+        await shop.start()
+    await shop.live(220, step_s=5)
+    await shop.reconciler.keep_house()
+    generation = await shop.start()
+
+    await shop.live(100, step_s=5)
+
+    assert 40 <= (await shop.get(generation)).progress.percent <= 55
+
+
 # Several reconcilers
 
 
