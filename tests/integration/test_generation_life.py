@@ -58,6 +58,7 @@ async def test_success_is_stored_captured_and_costs_its_price(shop_of: Any) -> N
     generation = await shop.start()
     assert (generation.state, generation.status) == (State.CREATED, "starting")
     assert generation.progress.percent == 10
+    assert generation == await shop.get(generation)
     assert await spent(shop) == (0, PRICE)
 
     done = await shop.live_until_final(generation)

@@ -204,12 +204,14 @@ def place(
     Raises `InsufficientCredits`, `QueueFull`; `ArtifactMissing` when an input was deleted
     meanwhile.
     """
-    if queue is not None:
-        require_room(tx, queue)
     _require_artifacts(tx, order)
-    is_new = insert_if_new(tx, generations, **_row_of(order, generation_id, cost, deadline_at, now))
-    # Not new: this very write, whose commit went through after all.
-    if is_new and cost.price_micros > 0:
+    row = _row_of(order, generation_id, cost, deadline_at, now)
+    if not insert_if_new(tx, generations, **row):
+        # This very write, whose commit went through after all.
+        return require(tx, order.account_id, generation_id)
+    if queue is not None:
+        require_room(tx, queue, taken=1)
+    if cost.price_micros > 0:
         ledger.place_hold(
             tx,
             hold_id=hold_id_of(generation_id),
@@ -218,13 +220,11 @@ def place(
             amount=Micros(cost.price_micros),
             at=now,
         )
-    if is_new and key is not None:
+    if key is not None:
         _bind_key(tx, key, generation_id)
     announce(tx, Topic.DUE)
     announce(tx, Topic.CHANGED)
-    placed = find(tx, order.account_id, generation_id)
-    assert placed is not None
-    return placed
+    return to_generation([row.get(column.name) for column in _COLUMNS])
 
 
 def _row_of(
@@ -262,23 +262,29 @@ def _row_of(
     }
 
 
-def require_room(tx: Tx, queue: Queue) -> None:
-    """Raise `QueueFull` when as many generations wait for the provider as may."""
-    waiting = tx.execute(
-        select(func.count())
-        .select_from(generations)
-        .where(
-            g.due_at.is_not(None),
-            g.provider == queue.provider,
-            g.public_status == "starting",
-            g.state.in_(LIVE_STATES),
-        )
-    ).scalar_one()
+def require_room(tx: Tx, queue: Queue, *, taken: int = 0) -> None:
+    """Raise `QueueFull` when as many generations wait for the provider as may.
+
+    `taken` of those that wait are the caller's own.
+    """
+    waiting = tx.execute(_WAITING, {"of_provider": queue.provider}).scalar_one() - taken
     if waiting >= queue.limit:
         raise QueueFull(
             f"{waiting} generations wait already; try again in a little while.",
             retry_after_s=QUEUE_RETRY_S,
         )
+
+
+_WAITING: Final = (
+    select(func.count())
+    .select_from(generations)
+    .where(
+        g.due_at.is_not(None),
+        g.provider == bindparam("of_provider"),
+        g.public_status == "starting",
+        g.state.in_(LIVE_STATES),
+    )
+)
 
 
 def request_cancel(
