@@ -29,7 +29,7 @@ from sayso.generations.lane import LaneLimits
 from sayso.generations.rules import State
 from sayso.ids import ArtifactId, GenerationId, Nonce, ProviderId
 from sayso.providers.base import Failure, FailureKind
-from sayso.providers.scripted import Create, Script
+from sayso.providers.scripted import TRAITS, Create, Script
 from tests.builders import ALICE, BOB, NOON
 from tests.workshop import DOLLAR, MODEL, PRICE, Workshop, together
 
@@ -334,6 +334,57 @@ async def test_creates_that_vanish_three_times_are_a_failure(shop_of: Any) -> No
     assert (done.state, done.error_code) == (State.FAILED, "provider_error")
     assert shop.provider.counts["create"] == 3
     assert await spent(shop) == (0, 0)
+
+
+async def test_an_idempotent_provider_is_asked_again_with_the_same_nonce(shop_of: Any) -> None:
+    traits = replace(TRAITS, submit_is_idempotent=True)
+    shop = await shop_of(Script(run_s=10), traits=traits)
+    shop.provider.will(Script(create=Create.LOST_ANSWER, run_s=10))
+    generation = await shop.start()
+
+    done = await shop.live_until_final(generation)
+
+    assert done.state is State.SUCCEEDED
+    assert (len(shop.provider.created), shop.provider.counts["create"]) == (1, 2)
+    assert len(await shop.attempts(generation)) == 1
+    assert shop.provider.counts["find"] == 0
+
+
+async def test_a_stop_ends_what_an_idempotent_provider_never_answers(shop_of: Any) -> None:
+    traits = replace(TRAITS, submit_is_idempotent=True)
+    shop = await shop_of(Script(create=Create.LOST_REQUEST), traits=traits)
+    generation = await shop.start()
+    await shop.live(10)
+    await shop.generations.cancel(ALICE, generation.id)
+
+    await shop.live(40)
+
+    assert (await shop.get(generation)).state is State.CANCELED
+    assert await spent(shop) == (0, 0)
+
+
+async def test_a_search_that_fails_is_repeated(shop_of: Any) -> None:
+    shop = await shop_of(Script(run_s=10))
+    shop.provider.will(Script(create=Create.LOST_ANSWER, run_s=10))
+    generation = await shop.start()
+    await shop.live(30)
+    shop.provider.fail_reads(3, ProviderTimedOut("no answer"))
+
+    assert (await shop.live_until_final(generation)).state is State.SUCCEEDED
+    assert shop.provider.counts["create"] == 1
+
+
+async def test_a_model_that_left_the_catalogue_fails_what_was_not_sent(shop_of: Any) -> None:
+    shop = await shop_of(Script(run_s=10))
+    running = await shop.start()
+    await shop.live(3)
+    shop.catalogue._models.clear()
+    waiting = await shop.start()
+
+    assert (await shop.live_until_final(waiting)).error_code == "model_unknown"
+    # What runs already needs no entry any more.
+    assert (await shop.live_until_final(running)).state is State.SUCCEEDED
+    assert await spent(shop) == (PRICE, 0)
 
 
 async def test_a_late_twin_is_canceled_and_booked_as_our_loss(shop_of: Any) -> None:
