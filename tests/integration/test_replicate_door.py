@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from jsonschema_rs import validate
 
 from sayso.catalogue.catalogue import OUR_MODEL
 from sayso.providers.base import Failure, FailureKind
@@ -371,6 +372,25 @@ def test_a_models_runs_are_counted(quick: Service) -> None:
     create(quick, headers={"Prefer": "wait"})
 
     assert quick.http.get(f"/v1/models/{MODEL}").json()["run_count"] == before + 1
+
+
+def test_answers_have_the_shapes_that_openapi_describes(quick: Service) -> None:
+    made = create(quick, headers={"Prefer": "wait", "Cancel-After": "1h"}).json()
+    file = quick.http.post("/v1/files", files={"content": b"x"}).json()
+    document = quick.http.get("/openapi.json").json()
+
+    for path, place in (
+        (made["urls"]["get"], "/v1/predictions/{id}"),
+        ("/v1/predictions", "/v1/predictions"),
+        ("/v1/models", "/v1/models"),
+        (f"/v1/models/{MODEL}/versions", "/v1/models/{owner}/{name}/versions"),
+        (file["urls"]["get"], "/v1/files/{id}"),
+        ("/v1/account", "/v1/account"),
+        ("/v1/webhooks/default/secret", "/v1/webhooks/default/secret"),
+    ):
+        answers = document["paths"][place]["get"]["responses"]
+        schema = answers["200"]["content"]["application/json"]["schema"]
+        validate(schema, quick.http.get(path).json())
 
 
 def test_the_account_and_the_webhook_secret_are_there(quick: Service) -> None:

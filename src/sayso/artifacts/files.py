@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
@@ -36,6 +37,7 @@ from sayso.media.intake import Arrival, Intake
 KEPT_S: Final = 86_400
 """How long a file is kept, and its link works."""
 
+_ID: Final = re.compile(r"[0-9a-z]{26}")
 _SWEPT_AT_ONCE: Final = 100
 _LONGEST_NAME: Final = 255
 
@@ -140,6 +142,8 @@ class Files:
     async def get(self, account_id: AccountId, file_id: str) -> File:
         """Return a file that has not expired; raise `ArtifactMissing`."""
         now = self._clock.now()
+        if _ID.fullmatch(file_id) is None:
+            raise ArtifactMissing("There is no such file.")
         conditions = (f.id == file_id, f.account_id == account_id, f.expires_at > now)
         found = await self._db.read_point(lambda tx: _select(tx, *conditions, limit=1))
         if not found:

@@ -42,10 +42,21 @@ from sayso.http.replicate_create import (
     take_order,
     wait_of,
 )
-from sayso.http.replicate_errors import ReplicateRoute
+from sayso.http.replicate_errors import ReplicateRoute, operation_id
 from sayso.http.replicate_files import router as files_router
 from sayso.http.replicate_models import named_model
 from sayso.http.replicate_models import router as models_router
+from sayso.http.replicate_schema import (
+    ACCOUNT,
+    CREATE,
+    CREATE_BY_VERSION,
+    PREDICTION,
+    SECRET,
+    answers,
+    create_of,
+    page_of,
+    started,
+)
 from sayso.http.wire import encode
 from sayso.ids import AccountId
 
@@ -56,7 +67,9 @@ _RESEND_S: Final = 600
 # A cancel is asked for; the answer waits a moment, as most have ended by then.
 _CANCEL_S: Final = 1.0
 
-router: Final = APIRouter(tags=["replicate"], route_class=ReplicateRoute, include_in_schema=False)
+router: Final = APIRouter(
+    tags=["replicate"], route_class=ReplicateRoute, generate_unique_id_function=operation_id
+)
 
 
 class _Where(BaseModel):
@@ -67,7 +80,13 @@ class _Where(BaseModel):
     created_before: AwareDatetime | None = None
 
 
-@router.post(PREDICTIONS_PATH)
+@router.post(
+    PREDICTIONS_PATH,
+    status_code=201,
+    response_class=Response,
+    openapi_extra=create_of(CREATE_BY_VERSION),
+    responses=started(PREDICTION, 402, 404, 409, 410, 413, 415),
+)
 async def create_by_version(request: Request, caller: Caller, doors: Shared) -> Response:
     """Start a prediction of the model that `version` names."""
     asked = await read_asked(request, with_version=True)
@@ -75,7 +94,13 @@ async def create_by_version(request: Request, caller: Caller, doors: Shared) -> 
     return await _create(request, caller, doors, _Create(model, asked))
 
 
-@router.post("/v1/models/{owner}/{name}/predictions")
+@router.post(
+    "/v1/models/{owner}/{name}/predictions",
+    status_code=201,
+    response_class=Response,
+    openapi_extra=create_of(CREATE),
+    responses=started(PREDICTION, 402, 404, 409, 410, 413, 415),
+)
 async def create_by_model(
     owner: str, name: str, request: Request, caller: Caller, doors: Shared
 ) -> Response:
@@ -85,7 +110,13 @@ async def create_by_model(
     return await _create(request, caller, doors, _Create(model, asked))
 
 
-@router.post("/v1/deployments/{owner}/{name}/predictions")
+@router.post(
+    "/v1/deployments/{owner}/{name}/predictions",
+    status_code=201,
+    response_class=Response,
+    openapi_extra=create_of(CREATE),
+    responses=started(PREDICTION, 402, 404, 409, 410, 413, 415),
+)
 async def create_by_deployment(
     owner: str, name: str, request: Request, caller: Caller, doors: Shared
 ) -> Response:
@@ -95,7 +126,7 @@ async def create_by_deployment(
     return await _create(request, caller, doors, _Create(model, asked))
 
 
-@router.get(PREDICTIONS_PATH)
+@router.get(PREDICTIONS_PATH, response_class=Response, responses=answers(page_of(PREDICTION)))
 async def list_predictions(
     request: Request,
     caller: Caller,
@@ -118,14 +149,16 @@ async def list_predictions(
     return _json({"previous": None, "next": following, "results": results})
 
 
-@router.get(PREDICTIONS_PATH + "/{id}")
+@router.get(PREDICTIONS_PATH + "/{id}", response_class=Response, responses=answers(PREDICTION, 404))
 async def get_prediction(id: str, request: Request, caller: Caller, doors: Shared) -> Response:  # noqa: A002 (the path's own word)
     """Look at a prediction: one row of our own database, never the provider."""
     generation = await doors.services.generations.get(caller, id_of(id))
     return _json(_body_of(doors, generation, base_of(request.scope, doors.settings)))
 
 
-@router.post(PREDICTIONS_PATH + "/{id}/cancel")
+@router.post(
+    PREDICTIONS_PATH + "/{id}/cancel", response_class=Response, responses=answers(PREDICTION, 404)
+)
 async def cancel_prediction(id: str, request: Request, caller: Caller, doors: Shared) -> Response:  # noqa: A002 (the path's own word)
     """Ask for the end of a prediction; one that has ended is returned as it is."""
     generations = doors.services.generations
@@ -135,7 +168,7 @@ async def cancel_prediction(id: str, request: Request, caller: Caller, doors: Sh
     return _json(_body_of(doors, generation, base_of(request.scope, doors.settings)))
 
 
-@router.get("/v1/account")
+@router.get("/v1/account", response_class=Response, responses=answers(ACCOUNT))
 async def get_account(caller: Caller) -> Response:
     """Say whose key it is."""
     return _json(
@@ -149,7 +182,7 @@ async def get_account(caller: Caller) -> Response:
     )
 
 
-@router.get("/v1/webhooks/default/secret")
+@router.get("/v1/webhooks/default/secret", response_class=Response, responses=answers(SECRET))
 async def get_webhook_secret(_caller: Caller, doors: Shared) -> Response:
     """Give the secret with which our webhooks are signed."""
     return _json({"key": doors.services.webhook_secret})
@@ -170,8 +203,8 @@ async def _create(
     clock = doors.services.clock
     begun_s = clock.monotonic_s()
     wait_s = wait_of(request.headers)
-    started = await _start(request, account_id, doors, wanted)
-    generation, status = started.generation, 201
+    made = await _start(request, account_id, doors, wanted)
+    generation, status = made.generation, 201
     base = base_of(request.scope, doors.settings)
     headers = {"Location": f"{base}{PREDICTIONS_PATH}/{generation.id}"}
     if wait_s is not None:

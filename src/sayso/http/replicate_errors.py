@@ -87,6 +87,11 @@ class ReplicateRoute(APIRoute):
         return answer
 
 
+def operation_id(route: APIRoute) -> str:
+    """Return what OpenAPI calls a route of `/v1`; `/api` has some of the same names."""
+    return f"v1_{route.name}"
+
+
 async def _answer(
     handle: Callable[[Request], Coroutine[Any, Any, Response]], request: Request
 ) -> Response:

@@ -23,9 +23,11 @@ from sayso.clock import iso
 from sayso.errors import BodyInvalid
 from sayso.http.auth import Caller
 from sayso.http.doors import Doors, Shared, base_of
-from sayso.http.files import send_file
+from sayso.http.errors import problems
+from sayso.http.files import RANGES, send_file
 from sayso.http.multipart import Part, read_form
-from sayso.http.replicate_errors import ReplicateRoute
+from sayso.http.replicate_errors import ReplicateRoute, operation_id
+from sayso.http.replicate_schema import FILE, FORM, answers, body_of, kept, page_of
 from sayso.http.wire import encode
 from sayso.ids import AccountId
 
@@ -34,10 +36,18 @@ PAGE: Final = 100
 _PATH: Final = "/v1/files"
 _ANY_TYPE: Final = "application/octet-stream"
 
-router: Final = APIRouter(tags=["replicate"], route_class=ReplicateRoute, include_in_schema=False)
+router: Final = APIRouter(
+    tags=["replicate"], route_class=ReplicateRoute, generate_unique_id_function=operation_id
+)
 
 
-@router.post(_PATH)
+@router.post(
+    _PATH,
+    status_code=201,
+    response_class=Response,
+    openapi_extra=body_of(FORM, "multipart/form-data"),
+    responses=kept(FILE, 413, 415),
+)
 async def create_file(request: Request, caller: Caller, doors: Shared) -> Response:
     """Keep a file for a day."""
     files = doors.services.files
@@ -50,7 +60,7 @@ async def create_file(request: Request, caller: Caller, doors: Shared) -> Respon
     return _json(_file_of(file, doors, base_of(request.scope, doors.settings)), 201)
 
 
-@router.get(_PATH)
+@router.get(_PATH, response_class=Response, responses=answers(page_of(FILE), 404))
 async def list_files(
     request: Request,
     caller: Caller,
@@ -65,21 +75,25 @@ async def list_files(
     return _json({"previous": None, "next": following_url, "results": results})
 
 
-@router.get(_PATH + "/{id}")
+@router.get(_PATH + "/{id}", response_class=Response, responses=answers(FILE, 404))
 async def get_file(id: str, request: Request, caller: Caller, doors: Shared) -> Response:  # noqa: A002 (the path's own word)
     """Describe a file."""
     file = await doors.services.files.get(caller, id)
     return _json(_file_of(file, doors, base_of(request.scope, doors.settings)))
 
 
-@router.delete(_PATH + "/{id}")
+@router.delete(_PATH + "/{id}", status_code=204, responses=problems(404, 429, 503))
 async def delete_file(id: str, caller: Caller, doors: Shared) -> Response:  # noqa: A002 (the path's own word)
     """Delete a file before its day is over."""
     await doors.services.files.delete(caller, id)
     return Response(status_code=204)
 
 
-@router.get(_PATH + "/{id}/download")
+@router.get(
+    _PATH + "/{id}/download",
+    response_class=Response,
+    responses={**RANGES, **problems(404, 410, 429, 503)},
+)
 async def download_file(id: str, request: Request, doors: Shared) -> Response:  # noqa: A002 (the path's own word)
     """Give the bytes of a file to whoever holds its signature."""
     services = doors.services

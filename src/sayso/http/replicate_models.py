@@ -20,16 +20,19 @@ from sayso.clock import from_datetime, iso
 from sayso.errors import ModelUnknown
 from sayso.http.auth import Caller
 from sayso.http.doors import Shared, base_of
-from sayso.http.replicate_errors import Refused, ReplicateRoute
+from sayso.http.replicate_errors import Refused, ReplicateRoute, operation_id
+from sayso.http.replicate_schema import MODEL, VERSION, answers, page_of
 from sayso.http.wire import encode
 
 _COG_VERSION: Final = "0.23.1"
 _TYPES: Final = {"integer": "integer", "number": "number", "text": "string", "boolean": "boolean"}
 
-router: Final = APIRouter(tags=["replicate"], route_class=ReplicateRoute, include_in_schema=False)
+router: Final = APIRouter(
+    tags=["replicate"], route_class=ReplicateRoute, generate_unique_id_function=operation_id
+)
 
 
-@router.get("/v1/models")
+@router.get("/v1/models", response_class=Response, responses=answers(page_of(MODEL)))
 async def list_models(request: Request, caller: Caller, doors: Shared) -> Response:
     """List the models of the catalogue that can be used here."""
     services = doors.services
@@ -44,7 +47,7 @@ async def list_models(request: Request, caller: Caller, doors: Shared) -> Respon
     return _json({"previous": None, "next": None, "results": results})
 
 
-@router.get("/v1/models/{owner}/{name}")
+@router.get("/v1/models/{owner}/{name}", response_class=Response, responses=answers(MODEL, 404))
 async def get_model(
     owner: str, name: str, request: Request, caller: Caller, doors: Shared
 ) -> Response:
@@ -54,14 +57,22 @@ async def get_model(
     return _json(_model_of(model, counts, base_of(request.scope, doors.settings)))
 
 
-@router.get("/v1/models/{owner}/{name}/versions")
+@router.get(
+    "/v1/models/{owner}/{name}/versions",
+    response_class=Response,
+    responses=answers(page_of(VERSION), 404),
+)
 async def list_versions(owner: str, name: str, _caller: Caller, doors: Shared) -> Response:
     """List a model's versions: the one that there is."""
     model = named_model(doors.services.catalogue, owner, name)
     return _json({"previous": None, "next": None, "results": [_version_of(model)]})
 
 
-@router.get("/v1/models/{owner}/{name}/versions/{id}")
+@router.get(
+    "/v1/models/{owner}/{name}/versions/{id}",
+    response_class=Response,
+    responses=answers(VERSION, 404),
+)
 async def get_version(owner: str, name: str, id: str, _caller: Caller, doors: Shared) -> Response:  # noqa: A002 (the path's own word)
     """Describe a model's version."""
     model = named_model(doors.services.catalogue, owner, name)
