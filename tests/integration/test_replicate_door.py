@@ -114,6 +114,7 @@ def test_a_wait_ends_at_the_operators_limit_whatever_was_asked(
         answer = create(service, headers={"Prefer": "wait"})
 
         assert answer.status_code == 202
+        assert answer.headers["preference-applied"] == "wait=1"
         assert time.monotonic() - begun < 10
 
 

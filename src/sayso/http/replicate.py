@@ -208,9 +208,10 @@ async def _create(
     base = base_of(request.scope, doors.settings)
     headers = {"Location": f"{base}{PREDICTIONS_PATH}/{generation.id}"}
     if wait_s is not None:
-        headers["Preference-Applied"] = f"wait={wait_s}"
+        applied_s = min(wait_s, doors.settings.wait_max_s)
+        headers["Preference-Applied"] = f"wait={applied_s:g}"
         # The client's own patience began with its request, not with ours.
-        left_s = min(wait_s, doors.settings.wait_max_s) - (clock.monotonic_s() - begun_s)
+        left_s = applied_s - (clock.monotonic_s() - begun_s)
         generation = await _wait(doors, generation, left_s)
     body = _body_of(doors, generation, base)
     if wait_s is not None and not generation.is_final:

@@ -22,6 +22,7 @@ import structlog
 
 from sayso import __version__
 from sayso.clock import SECOND, Clock, Instant, after
+from sayso.db.changes import Wake
 from sayso.db.connect import Database
 from sayso.db.tx import Topic
 from sayso.errors import DatabaseUnavailable, UrlRefused
@@ -75,11 +76,13 @@ class WebhookSender:
         self._limits = limits
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
+        self._wake: Wake | None = None
         self._pruned_at_s: float | None = None
 
     async def run(self) -> None:
         """Send what is due until `stop` is called, then wait for what is on its way."""
         with self._db.listen(Topic.DUE) as wake:
+            self._wake = wake
             while not self._stopping.is_set():
                 rest_s = self._limits.idle_s
                 try:
@@ -91,11 +94,14 @@ class WebhookSender:
                 except DatabaseUnavailable as error:
                     log.warning("webhooks cannot reach the database", code=error.code)
                 await wake.wait(timeout_s=rest_s)
+        self._wake = None
         await self._drain()
 
     def stop(self) -> None:
         """Let `run` claim nothing more and return soon."""
         self._stopping.set()
+        if self._wake is not None:
+            self._wake.ring()
 
     async def turn(self) -> Instant | None:
         """Claim what is due and start sending it; return when the next one will be due."""
