@@ -16,13 +16,13 @@ import { leaveStage, openStage, prepareStage, shownId, updateStage } from "./sta
 
 /** @param {string} id */
 async function open(id) {
-  history.pushState(null, "", `/?generation=${encodeURIComponent(id)}`);
+  history.pushState(null, "", `/?prediction_id=${encodeURIComponent(id)}`);
   await openStage(id);
   markShown();
 }
 
 async function openFromAddress() {
-  const id = new URLSearchParams(location.search).get("generation");
+  const id = new URLSearchParams(location.search).get("prediction_id");
   if (id) await openStage(id);
   else leaveStage();
   markShown();
