@@ -142,7 +142,7 @@ def test_inputs_that_cannot_be_used_are_said_so_before_anything_is_held(
 
 @pytest.mark.timeout(60)
 def test_an_unknown_address_is_said_so(sound_page: Page, quick: Service) -> None:
-    sound_page.goto(f"{quick.url}/?generation=nothing")
+    sound_page.goto(f"{quick.url}/?prediction_id=nothing")
 
     expect(sound_page.locator("#empty")).to_have_text("There is no such generation.")
 
