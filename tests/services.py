@@ -79,7 +79,11 @@ class Service:
     balance_before: int = 0
 
     def begin_test(self) -> None:
-        """Remember how things stand."""
+        """Wait for what earlier tests left running, and remember how things stand."""
+        listed: list[Body] = self.http.get("/api/generations").json()["generations"]
+        for body in listed:
+            if not is_final(body):
+                self.until_final(body["id"])
         self.balance_before = self.credits()["balance_micros"]
 
     def upload(self, path: Path, kind: str) -> Body:

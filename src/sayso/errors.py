@@ -66,6 +66,7 @@
     │   ├── AddressRefused         it came by a host name or from a site that may not come in
     │   ├── TooManyTries           too many wrong keys: wait
     │   ├── BodyTooLarge           more bytes than the limit
+    │   ├── BodyTooSlow            it did not arrive in time
     │   ├── BodyUnsupported        not of the media type that is read here
     │   └── BodyInvalid            not what the reference says
     ├── GenerationTimedOut         a request waited for a video that did not come in time
@@ -519,6 +520,12 @@ class BodyTooLarge(RequestRefused):
     """The request's body has more bytes than the limit."""
 
     code = "body_too_large"
+
+
+class BodyTooSlow(RequestRefused):
+    """The request's body did not arrive in time."""
+
+    code = "body_too_slow"
 
 
 class BodyUnsupported(RequestRefused):

@@ -288,12 +288,14 @@ def test_a_cancel_ends_it_and_releases_the_hold(service: Service) -> None:
     assert service.spent() == (0, 0)
 
 
-def test_a_deleted_generation_is_gone_with_its_files(service: Service, tmp_path: Path) -> None:
+def test_a_deleted_generation_is_gone_with_its_files(
+    service: Service, speech: Path, tmp_path: Path
+) -> None:
     # Files of its own: others share theirs, and the same length makes the same grey video.
-    speech = write_speech(tmp_path / "own.wav", service.speech, seconds=2.2)
+    own = write_speech(tmp_path / "own.wav", speech, seconds=2.2)
     with Image.open(service.portrait) as picture:
         picture.save(tmp_path / "own.png")
-    upload = service.upload(speech, "speech")
+    upload = service.upload(own, "speech")
     portrait = service.upload(tmp_path / "own.png", "portrait")
     generation_id = service.start(audioUrl=upload["url"], imageUrl=portrait["url"])
     final = service.until_final(generation_id)

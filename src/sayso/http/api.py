@@ -83,7 +83,7 @@ router: Final = APIRouter()
 
 GenerationPath = Annotated[str, Path(alias="id", description="The generation's id.")]
 _JSON_ONLY: Final = [Depends(_require_json)]
-_SPENDING: Final = problems(402, 404, 409, 413, 415, 429, 503, 504)
+_SPENDING: Final = problems(402, 404, 408, 409, 413, 415, 429, 503, 504)
 
 
 @router.post(
@@ -123,7 +123,7 @@ async def generate_lipsync(
     tags=["credits"],
     response_model=QuoteAnswer,
     dependencies=_JSON_ONLY,
-    responses=problems(404, 413, 415, 503),
+    responses=problems(404, 408, 413, 415, 503),
 )
 async def quote(body: QuoteBody, caller: Caller, doors: Shared) -> Response:
     """Say what a generation would cost; nothing is held."""

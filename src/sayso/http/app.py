@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
+import structlog
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
@@ -33,6 +34,10 @@ _DESCRIPTION: Final = (
     "with a stable `code`. Where the service has a key, send it as `Authorization: Bearer ...`."
 )
 
+_RESTART_S: Final = 1.0
+
+_log: Final = structlog.get_logger("sayso.http")
+
 # Any address may be refused, and any parameter may be nonsense.
 _ALWAYS: Final = problems(401, 403, 422)
 
@@ -49,7 +54,7 @@ def make_app(services: Services) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        hub = asyncio.create_task(doors.hub.run())
+        hub = asyncio.create_task(_keep_running(doors.hub))
         try:
             yield
         finally:
@@ -93,6 +98,15 @@ def begin_closing(app: FastAPI) -> None:
     doors: Doors = app.state.doors
     doors.closing.set()
     doors.hub.close()
+
+
+async def _keep_running(hub: EventHub) -> None:
+    while True:
+        try:
+            await hub.run()
+        except Exception:  # noqa: BLE001 (the edge of a loop: logged, and it goes on)
+            _log.exception("the event hub broke and is started again")
+            await asyncio.sleep(_RESTART_S)
 
 
 def _operation_id(route: APIRoute) -> str:

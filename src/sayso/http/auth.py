@@ -198,7 +198,7 @@ class SessionBody(BaseModel):
     key: str = Field(max_length=1_000)
 
 
-@router.post("/api/session", status_code=204, responses=problems(413, 415, 429))
+@router.post("/api/session", status_code=204, responses=problems(408, 413, 415, 429))
 async def open_session(body: SessionBody, request: Request) -> Response:
     """Trade the key for a cookie that scripts cannot read."""
     access: Access = request.app.state.doors.access

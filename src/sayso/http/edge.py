@@ -1,7 +1,7 @@
 """The edge: what happens to every request, as pure ASGI middleware.
 
     Edge         gives it an id, headers, a log line and a measurement; the last net for exceptions
-    BodyLimit    bounds the bytes of its body while they arrive
+    BodyLimit    bounds the bytes of its body, and the time they take
     Measures     the Prometheus figures that the edge keeps
 
 Starlette's `BaseHTTPMiddleware` would cost several times the rest of a request.
@@ -9,6 +9,7 @@ Starlette's `BaseHTTPMiddleware` would cost several times the rest of a request.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 import time
@@ -19,7 +20,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sayso.errors import BodyTooLarge, SaysoError
+from sayso.errors import BodyTooLarge, BodyTooSlow, SaysoError
 from sayso.http.errors import problem_response, unexpected_response
 from sayso.settings import Settings
 
@@ -53,6 +54,8 @@ _FOR_PAGE: Final = (
 _STRICT_TRANSPORT: Final = (b"strict-transport-security", b"max-age=31536000")
 
 _CALLBACK_BYTES: Final = 1 << 20
+_CALLBACK_S: Final = 10
+_BODY_S: Final = 300
 # A multipart body holds more than its file.
 _ENVELOPE_BYTES: Final = 64 << 10
 
@@ -149,16 +152,19 @@ class Edge:
 
 
 class BodyLimit:
-    """Refuses a body above its limit: by its length where that is told, else as it arrives."""
+    """Refuses a body above its limit: by its length where that is told, else as it arrives.
+
+    One that does not arrive in time is refused as well.
+    """
 
     def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
         self._app = app
         file_bytes = max(settings.image_max_bytes, settings.speech_max_bytes) + _ENVELOPE_BYTES
         self._limits = (
-            ("/api/uploads", file_bytes),
-            ("/v1/files", file_bytes),
-            ("/callbacks/", _CALLBACK_BYTES),
-            ("", settings.json_body_max_bytes),
+            ("/api/uploads", file_bytes, settings.upload_max_s),
+            ("/v1/files", file_bytes, settings.upload_max_s),
+            ("/callbacks/", _CALLBACK_BYTES, _CALLBACK_S),
+            ("", settings.json_body_max_bytes, _BODY_S),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -167,18 +173,27 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         path = scope["path"]
-        limit = next(limit for prefix, limit in self._limits if path.startswith(prefix))
+        _, most, longest_s = next(limit for limit in self._limits if path.startswith(limit[0]))
         told = Headers(scope=scope).get("content-length", "0")
-        if told.isdecimal() and int(told) > limit:
-            raise _too_large(limit)
+        if told.isdecimal() and int(told) > most:
+            raise _too_large(most)
         arrived = 0
+        is_whole = False
+        deadline = asyncio.get_running_loop().time() + longest_s
 
         async def receive_bounded() -> Message:
-            nonlocal arrived
-            message = await receive()
+            nonlocal arrived, is_whole
+            if is_whole:  # What comes now is only that the client has gone.
+                return await receive()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise BodyTooSlow(f"The request did not arrive in {longest_s:g} s.") from None
             arrived += len(message.get("body", b""))
-            if arrived > limit:
-                raise _too_large(limit)
+            is_whole = not message.get("more_body", False)
+            if arrived > most:
+                raise _too_large(most)
             return message
 
         await self._app(scope, receive_bounded, send)

@@ -44,6 +44,7 @@ STATUSES: Final[Mapping[type[SaysoError], int]] = {
     errors.AddressRefused: 403,
     errors.TooManyTries: 429,
     errors.BodyTooLarge: 413,
+    errors.BodyTooSlow: 408,
     errors.BodyUnsupported: 415,
     errors.BodyInvalid: 422,
     # What it asked for.

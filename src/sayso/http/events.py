@@ -62,7 +62,7 @@ class Events:
                 reader.put(await generations.get(reader.account_id, reader.generation_id))
                 last = None
             base = base_of(scope, doors.settings)
-            stream = _Stream(reader, send, lambda generation: doors.check_of(generation, base))
+            stream = Stream(reader, send, lambda generation: doors.check_of(generation, base))
             sending = asyncio.create_task(stream.run(generations, last))
             leaving = asyncio.create_task(_until_left(receive))
             try:
@@ -109,20 +109,27 @@ _START: Final = {
 }
 
 
-class _Stream:
+class Stream:
     """What is sent to one reader."""
 
     def __init__(
-        self, reader: Reader, send: Send, to_body: Callable[[Generation], dict[str, object]]
+        self,
+        reader: Reader,
+        send: Send,
+        to_body: Callable[[Generation], dict[str, object]],
+        *,
+        patience_s: float = _SEND_S,
     ) -> None:
+        """`patience_s` is how long the reader may take nothing."""
         self._reader = reader
         self._send = send
         self._to_body = to_body
+        self._patience_s = patience_s
 
     async def run(self, generations: Generations, last: int | None) -> None:
         """Send what was missed, then what comes; give up on a reader that does not take it."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(_SEND_S):
+            async with asyncio.timeout(self._patience_s):
                 await self._send(_START)
                 await self._send(_piece(_HELLO))
             if last is not None:
@@ -131,7 +138,7 @@ class _Stream:
                 taken, ping = await self._reader.take()
                 await self._send_events(taken, ping=ping)
         with suppress(TimeoutError):
-            async with asyncio.timeout(_SEND_S):
+            async with asyncio.timeout(self._patience_s):
                 await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send_missed(self, generations: Generations, last: int) -> None:
@@ -151,7 +158,7 @@ class _Stream:
         if ping and not pieces:
             pieces.append(_PING)
         for piece in pieces:
-            async with asyncio.timeout(_SEND_S):
+            async with asyncio.timeout(self._patience_s):
                 await self._send(_piece(piece))
 
 

@@ -48,7 +48,7 @@ router: Final = APIRouter(tags=["uploads"])
     status_code=201,
     response_model=UploadAnswer,
     openapi_extra=_FORM,
-    responses=problems(413, 415, 503),
+    responses=problems(408, 413, 415, 503),
 )
 async def upload(request: Request, caller: Caller, doors: Shared) -> Response:
     """Store a portrait or a speech, and say what is in it."""
