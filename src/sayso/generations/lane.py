@@ -22,7 +22,7 @@ import structlog
 from sayso.catalogue.catalogue import Catalogue, Model
 from sayso.clock import SECOND, Clock, Instant, after
 from sayso.errors import ModelUnknown, ProviderError, ProviderTimedOut, SaysoError
-from sayso.generations.pace import next_look_at
+from sayso.generations.pace import age_class, next_look_at
 from sayso.generations.policy import Policy
 from sayso.generations.recorder import Batch, Recorder
 from sayso.generations.rules import (
@@ -233,9 +233,14 @@ class Lane:
         seen = await self._fetch([_provider_id(job) for job in jobs])
         steps: list[Step] = []
         unchanged: list[tuple[GenerationId, Instant]] = []
+        now = self._clock.now()
+        views: dict[tuple[str, int, int], View] = {}
         for job in jobs:
             prediction = seen.get(_provider_id(job))
-            outcome = observe(job, prediction, self._view(job))
+            alike = (job.model, job.seconds, age_class((now - job.created_at) / SECOND))
+            if alike not in views:
+                views[alike] = self._view(job, now)
+            outcome = observe(job, prediction, views[alike])
             if isinstance(outcome, Wait):
                 if outcome.alarm is not None:
                     log.error(
@@ -263,7 +268,7 @@ class Lane:
             log.warning("a look failed", provider=self.traits.name, code=error.code, raw=error.raw)
             return {}
 
-    def _view(self, job: Job) -> View:
+    def _view(self, job: Job, now: Instant) -> View:
         model = self._model(job)
         deadline_s = self._policy.deadline_s
         typical_s = float(deadline_s)
@@ -271,7 +276,7 @@ class Lane:
             deadline_s = model.deadline_s or deadline_s
             typical_s = self._typical_s(model, job.seconds)
         return View(
-            now=self._clock.now(),
+            now=now,
             traits=self.traits,
             policy=self._policy,
             look_at=self._look_at(job),

@@ -26,6 +26,11 @@ ESTIMATE_STEP: Final = 5
 _AGE_STEPS: Final = ((120.0, 1.0), (300.0, 2.0), (math.inf, 3.0))
 
 
+def age_class(age_s: float) -> int:
+    """Return which of the steps of age this is: within one, looks are equally far apart."""
+    return next(n for n, (limit_s, _) in enumerate(_AGE_STEPS) if age_s < limit_s)
+
+
 def look_interval_s(
     age_s: float, in_flight: int, *, traits: ProviderTraits, policy: Policy
 ) -> float:
@@ -35,7 +40,7 @@ def look_interval_s(
     provider allows, and of what one process can look at.
     """
     shortest_s = policy.poll_s if traits.look_s is None else traits.look_s
-    factor = next(factor for limit_s, factor in _AGE_STEPS if age_s < limit_s)
+    factor = _AGE_STEPS[age_class(age_s)][1]
     by_rate_s = 0.0
     if traits.calls_per_s is not None:
         by_rate_s = in_flight / (traits.reads_per_call * traits.calls_per_s / 2)

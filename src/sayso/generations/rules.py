@@ -261,15 +261,20 @@ def first_deadline(
 
 def stop_of(job: Job, now: Instant) -> Stop | None:
     """Return why and since when a generation is to end, the earliest reason, or None."""
-    stops = []
-    if job.cancel_requested_at is not None:
-        stops.append(Stop("cancel", job.cancel_requested_at))
+    first: Stop | None = None
+    # In this order: of two that come at the same time the customer's own counts.
+    asked_at = job.cancel_requested_at
+    if asked_at is not None and asked_at <= now:
+        first = Stop("cancel", asked_at)
     if job.cancel_after_s is not None:
-        stops.append(Stop("cancel", after(job.created_at, job.cancel_after_s)))
-    if job.deadline_at is not None:
-        stops.append(Stop("deadline", job.deadline_at))
-    passed = [stop for stop in stops if stop.since <= now]
-    return min(passed, key=lambda stop: stop.since) if passed else None
+        cancel_at = after(job.created_at, job.cancel_after_s)
+        if cancel_at <= now and (first is None or cancel_at < first.since):
+            first = Stop("cancel", cancel_at)
+    deadline_at = job.deadline_at
+    is_over = deadline_at is not None and deadline_at <= now
+    if is_over and deadline_at is not None and (first is None or deadline_at < first.since):
+        first = Stop("deadline", deadline_at)
+    return first
 
 
 def before_submit(job: Job, *, now: Instant, traits: ProviderTraits) -> End | None:

@@ -75,7 +75,7 @@ def write_steps(
     _note_attempts(tx, changes)
     _move(tx, [w for w in written if w.end is None])
     ends = [
-        _Ending(step.job, w, w.end, rows[step.job.id].notices)
+        _Ending(step.job, w, w.end)
         for step, w in zip(won, written, strict=True)
         if w.end is not None
     ]
@@ -95,12 +95,11 @@ def write_steps(
 
 @dataclass(frozen=True, slots=True)
 class _Ending:
-    """A generation that ends: as it was, what it becomes, why, and its notices so far."""
+    """A generation that ends: as it was, what it becomes, and why."""
 
     job: Job
     written: Written
     end: End
-    notices: Any
 
 
 def settle(tx: Tx, ends: Sequence[_Ending], *, now: Instant) -> None:
@@ -181,7 +180,7 @@ def _lock(tx: Tx, ids: Sequence[GenerationId]) -> dict[str, Any]:
 
 
 _LOCK: Final = (
-    select(g.id, g.state, g.claim_token, g.version, g.due_at, g.lease_until, g.notices)
+    select(g.id, g.state, g.claim_token, g.version, g.due_at, g.lease_until)
     .where(among(g.id))
     .order_by(g.id)
     .with_for_update()
@@ -323,6 +322,8 @@ def _finish(tx: Tx, ends: Sequence[_Ending], *, now: Instant) -> None:
     if not ends:
         return
     videos = _insert_videos(tx, ends, now)
+    found = tx.execute(_NOTICES, {"ids": listed(ending.job.id for ending in ends)})
+    so_far = {row.id: row.notices for row in found}
     tx.execute(
         _FINISH,
         [
@@ -338,7 +339,7 @@ def _finish(tx: Tx, ends: Sequence[_Ending], *, now: Instant) -> None:
                 "code": ending.end.code,
                 "text": ending.end.text,
                 "figures": _quality_of(ending.written.kept),
-                "told": [*ending.notices, *map(asdict, ending.written.notices)],
+                "told": [*so_far[ending.job.id], *map(asdict, ending.written.notices)],
                 "now": now,
                 "new_version": ending.written.version,
             }
@@ -370,6 +371,9 @@ _FINISH: Final = (
         changed_at=bindparam("new_version"),
     )
 )
+
+
+_NOTICES: Final = select(g.id, g.notices).where(among(g.id))
 
 
 def _quality_of(kept: KeptVideo | None) -> dict[str, Any] | None:

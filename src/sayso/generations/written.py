@@ -46,7 +46,6 @@ class CurrentRow(Protocol):
     version: int
     due_at: int
     lease_until: int
-    notices: Any
 
 
 @dataclass(frozen=True, kw_only=True)
