@@ -180,6 +180,8 @@ class Lane:
         return self._bind(job, token, made)
 
     def _bind(self, job: Job, token: str, made: Prediction) -> Step:
+        # Counted again every few seconds; meanwhile a rush of creates slows the looks down.
+        self.in_flight += 1
         look_at = self._look_at(job)
         return Step(job=job, token=token, outcome=Bind(made), seen=made, look_at=look_at)
 

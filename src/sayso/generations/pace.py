@@ -26,6 +26,9 @@ ESTIMATE_STEP: Final = 5
 _AGE_STEPS: Final = ((120.0, 1.0), (300.0, 2.0), (math.inf, 3.0))
 
 
+_FINEST_GRID_S: Final = 1.0
+
+
 def age_class(age_s: float) -> int:
     """Return which of the steps of age this is: within one, looks are equally far apart."""
     return next(n for n, (limit_s, _) in enumerate(_AGE_STEPS) if age_s < limit_s)
@@ -52,13 +55,15 @@ def next_look_at(
 ) -> Instant:
     """Return when to look at a prediction again.
 
-    Looks meet on a grid that is as coarse as it takes for a list call to come out full: with few
-    predictions in flight all are looked at in one call, with many the grid is fine.
+    Looks meet on a grid that is as coarse as it takes for a list call to come out full, and no
+    finer than a second: with few predictions in flight all are looked at in one call, with many
+    they are at least claimed and written together.
     """
     interval_s = look_interval_s(age_s, in_flight, traits=traits, policy=policy)
     if traits.reads_per_call == 1:
         return after(now, interval_s)
-    grid_s = interval_s * min(1.0, traits.reads_per_call / max(in_flight, 1))
+    grid_s = max(interval_s * traits.reads_per_call / max(in_flight, 1), _FINEST_GRID_S)
+    grid_s = min(grid_s, interval_s)
     grid = max(1, round(grid_s * SECOND))
     earliest = after(now, interval_s - grid_s / 2)
     return Instant(-(-earliest // grid) * grid)
