@@ -86,13 +86,12 @@ def worker(*, data: Data = None) -> int:
     """Run reconciler and renders without doors, beside services on the same database."""
     with speaking() as terminal:
         from sayso.http import serving
-        from sayso.wiring import open_services
 
         settings = _long_running(data)
 
         async def main() -> None:
             stop = serving.until_signaled()
-            async with open_services(settings):
+            async with serving.opened_services(settings):
                 print("The worker is ready (Ctrl-C stops it)", flush=True)
                 await stop.wait()
 

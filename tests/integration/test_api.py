@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -541,15 +542,15 @@ def test_polls_do_not_ask_the_provider(quick: Service) -> None:
     quick.provider.will(Script(start_s=0, run_s=600))
     generation_id = quick.start()
     quick.until(generation_id, lambda body: body["status"] == "processing")
-    quick.provider.hold_calls()
-    reads = quick.provider.counts["read"]
+    reads, begun = quick.provider.counts["read"], time.monotonic()
 
     for _ in range(200):
         assert quick.check(generation_id).status_code == 200
 
-    assert quick.provider.counts["read"] <= reads + 1
+    # The reconciler's own looks, at its own pace.
+    own = (time.monotonic() - begun) / quick.settings.poll_s
+    assert quick.provider.counts["read"] - reads <= own + 2
     quick.http.post(f"/api/generations/{generation_id}/cancel")
-    quick.provider.resume_calls()
     quick.until_final(generation_id)
 
 
@@ -559,7 +560,8 @@ def test_watchers_in_many_threads_see_one_generation(quick: Service) -> None:
 
     def watch() -> None:
         with httpx.Client(base_url=quick.url, trust_env=False) as http:
-            while True:
+            end = time.monotonic() + 30
+            while time.monotonic() < end:
                 query = {"prediction_id": generation_id}
                 body = http.get("/api/check-lipsync", params=query).json()
                 if body["status"] == "succeeded":
@@ -572,4 +574,5 @@ def test_watchers_in_many_threads_see_one_generation(quick: Service) -> None:
     for thread in threads:
         thread.join()
 
+    assert len(seen) == 8
     assert len(set(seen)) == 1

@@ -1,6 +1,7 @@
 """The doors in a process: bind, open the services, serve, drain.
 
     serve()             until asked to stop; `on_ready` is told the address
+    opened_services()   the services of a process; drained in time when it stops
     running_service()   the same in a thread of its own, for `sayso demo` and for tests
     until_signaled()    an event that SIGTERM or Ctrl-C sets
 
@@ -16,10 +17,11 @@ import queue
 import signal
 import socket
 import threading
-from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Final, TypeVar
 
+import structlog
 import uvicorn
 
 from sayso.errors import OptionInvalid
@@ -27,11 +29,14 @@ from sayso.http.app import begin_closing, make_app
 from sayso.http.auth import is_loopback
 from sayso.providers.base import Provider
 from sayso.settings import Settings
-from sayso.wiring import ALL_ROLES, Role, open_services
+from sayso.wiring import ALL_ROLES, Role, Services, open_services
 
 T = TypeVar("T")
 
+_log: Final = structlog.get_logger("sayso.http")
+
 _DRAIN_S: Final = 10
+_HAND_BACK_S: Final = 15
 _BACKLOG: Final = 4096
 _START_S: Final = 60
 
@@ -52,7 +57,7 @@ async def serve(
     whatever opening the services raises.
     """
     with _bound(host, port, settings) as listener:
-        async with open_services(settings, roles=roles, providers=providers) as services:
+        async with opened_services(settings, roles=roles, providers=providers) as services:
             app = make_app(services)
             server = _Server(
                 uvicorn.Config(
@@ -75,6 +80,27 @@ async def serve(
             begin_closing(app)
             server.should_exit = True
             await serving
+
+
+@asynccontextmanager
+async def opened_services(
+    settings: Settings, *, roles: Collection[Role] = ALL_ROLES, providers: Sequence[Provider] = ()
+) -> AsyncIterator[Services]:
+    """Open the services, and drain them when left, for as long as a process that stops may take.
+
+    A provider that hangs must not keep it: what is not handed back is taken up when its lease ends.
+    """
+    async with AsyncExitStack() as stack:
+        opening = open_services(settings, roles=roles, providers=providers)
+        services = await stack.enter_async_context(opening)
+        try:
+            yield services
+        finally:
+            try:
+                async with asyncio.timeout(_HAND_BACK_S):
+                    await stack.aclose()
+            except TimeoutError:
+                _log.warning("something hangs and is left behind", waited_s=_HAND_BACK_S)
 
 
 @contextmanager
