@@ -316,6 +316,7 @@ def test_a_deleted_generation_is_gone_with_its_files(
 def test_a_running_generation_is_not_deleted(quick: Service) -> None:
     quick.provider.will(Script(start_s=0, run_s=600))
     generation_id = quick.start()
+    quick.until(generation_id, lambda body: body["status"] == "processing")
 
     answer = quick.http.delete(f"/api/generations/{generation_id}")
 
