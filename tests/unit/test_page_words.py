@@ -1,4 +1,4 @@
-"""The page's catalogue of texts: the same in every language, and what the page asks for is there."""
+"""The catalogue of texts: the same in every language, and what the page asks for is there."""
 
 from __future__ import annotations
 
