@@ -61,6 +61,13 @@ description = "Costs nothing."
 rate_micros = 0
 price_read_on = 2026-11-22
 needs_face = false
+
+["test/choosy"]
+provider = "scripted"
+description = "Takes next to nothing."
+rate_micros = 20000
+price_read_on = 2026-11-22
+speech = {{ formats = ["flac"] }}
 """
 
 Body = dict[str, Any]

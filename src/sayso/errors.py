@@ -5,6 +5,7 @@
     │   ├── ImageRejected
     │   │   ├── ImageUnsupported   not a picture of a kind we read
     │   │   ├── ImageTooLarge      too many bytes or pixels
+    │   │   ├── ImageTooSmall      too few pixels for the model
     │   │   ├── ImageUnreadable    damaged
     │   │   ├── NoFace             no face was found
     │   │   ├── NoSuchFace         --face N names a face that is not there
@@ -13,6 +14,7 @@
     │   │   └── FaceCut            mouth or chin lie outside the picture
     │   ├── SpeechRejected
     │   │   ├── SpeechTooLarge     too many bytes
+    │   │   ├── SpeechUnsupported  a recording of a kind that the model does not take
     │   │   ├── SpeechUnreadable   not a recording, or damaged
     │   │   ├── NoAudioTrack       a video without sound
     │   │   ├── SpeechEmpty        no samples in it
@@ -118,6 +120,12 @@ class ImageTooLarge(ImageRejected):
     code = "image_too_large"
 
 
+class ImageTooSmall(ImageRejected):
+    """The picture has fewer pixels than its model needs."""
+
+    code = "image_too_small"
+
+
 class ImageUnreadable(ImageRejected):
     """The picture is damaged."""
 
@@ -164,6 +172,12 @@ class SpeechTooLarge(SpeechRejected):
     """The recording has more bytes than the limit."""
 
     code = "speech_too_large"
+
+
+class SpeechUnsupported(SpeechRejected):
+    """The recording is of a kind that its model does not take; another format of it would do."""
+
+    code = "speech_unsupported"
 
 
 class SpeechUnreadable(SpeechRejected):

@@ -418,6 +418,34 @@ def test_models_say_what_is_set_up_here(quick: Service) -> None:
     wan = models["wan-video/wan-2.2-s2v"]
     assert (wan["available"], wan["default"]) == (False, False)
     assert "REPLICATE_API_TOKEN" in wan["unavailable_because"]
+    assert wan["price_read_on"] == "2026-07-27"
+
+
+def test_models_say_what_they_take(quick: Service) -> None:
+    models = {m["name"]: m for m in quick.http.get("/api/models").json()["models"]}
+
+    assert models["kwaivgi/kling-avatar-v2"]["limits"] == {
+        "portrait": {
+            "max_bytes": 10_000_000,
+            "min_side_px": 300,
+            "max_side_px": None,
+            "formats": ["jpg", "png"],
+        },
+        "speech": {"min_s": 2.0, "max_bytes": 5_000_000, "formats": ["mp3", "wav", "m4a", "aac"]},
+    }
+    assert models["kwaivgi/kling-avatar-v2-pro"]["rate_micros"] == 110_000
+    assert models[MODEL]["limits"]["speech"]["formats"] == []
+
+
+def test_what_the_model_does_not_take_is_refused_before_anything_is_held(quick: Service) -> None:
+    before = len(quick.http.get("/api/generations").json()["generations"])
+
+    answer = quick.http.post("/api/generate-lipsync", json=quick.order(model="test/choosy"))
+
+    assert (answer.status_code, answer.json()["code"]) == (415, "speech_unsupported")
+    assert answer.json()["detail"] == "test/choosy takes FLAC; this is WAV."
+    assert quick.spent() == (0, 0)
+    assert len(quick.http.get("/api/generations").json()["generations"]) == before
 
 
 def test_entries_explain_the_balance(service: Service) -> None:

@@ -16,19 +16,25 @@ from sqlalchemy import insert, select
 from sayso.artifacts.intake import Artifact, InputLimits, Inputs
 from sayso.artifacts.links import FileLinks, LinkSecret
 from sayso.artifacts.store import ArtifactStore, folder_artifacts
+from sayso.catalogue.limits import PortraitLimits, SpeechLimits
 from sayso.clock import SECOND, SettableClock, after
 from sayso.db.connect import Database
 from sayso.db.tables import artifacts, files
 from sayso.errors import (
     ArtifactMissing,
     FaceTurned,
+    ImageTooLarge,
+    ImageTooSmall,
     ImageUnsupported,
     LinkExpired,
     LinkRefused,
     NoFace,
     Notice,
+    SpeechTooLarge,
     SpeechTooLong,
+    SpeechTooShort,
     SpeechUnreadable,
+    SpeechUnsupported,
     UploadTooLarge,
     UrlRefused,
 )
@@ -258,3 +264,21 @@ async def test_a_speech_that_is_too_long_for_the_model_is_refused(desk: Desk) ->
 
     with pytest.raises(SpeechTooLong, match=r"test/model takes 9 s of speech at most"):
         desk.inputs.check(replace(MODEL, max_speech_s=9), portrait, speech)
+
+
+async def test_files_that_the_model_does_not_take_are_refused(desk: Desk) -> None:
+    portrait = await taken(desk, b"Picture", "portrait")
+    speech = await taken(desk, b"Speech", "speech")
+    width, height = portrait.width, portrait.height
+    assert width is not None
+    assert height is not None
+    for refusal, model in (
+        (ImageUnsupported, replace(MODEL, portrait=PortraitLimits(formats=("bmp",)))),
+        (ImageTooSmall, replace(MODEL, portrait=PortraitLimits(min_side_px=height + width))),
+        (ImageTooLarge, replace(MODEL, portrait=PortraitLimits(max_bytes=portrait.size_bytes - 1))),
+        (SpeechUnsupported, replace(MODEL, speech=SpeechLimits(formats=("webm",)))),
+        (SpeechTooLarge, replace(MODEL, speech=SpeechLimits(max_bytes=speech.size_bytes - 1))),
+        (SpeechTooShort, replace(MODEL, speech=SpeechLimits(min_s=speech.facts["duration_s"] + 1))),
+    ):
+        with pytest.raises(refusal, match="test/model takes"):
+            desk.inputs.check(model, portrait, speech)

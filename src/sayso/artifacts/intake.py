@@ -41,7 +41,6 @@ from sayso.errors import (
     LinkRefused,
     NoFace,
     Notice,
-    SpeechTooLong,
 )
 from sayso.ids import AccountId, ArtifactId, Ids
 from sayso.media.fetch import Fetcher
@@ -197,18 +196,26 @@ class Inputs:
     def check(self, model: Model, portrait: Artifact, speech: Artifact) -> tuple[Notice, ...]:
         """Return what the customer should know; raise when the model cannot use the inputs.
 
-        Raises `NoFace`, `FaceTooSmall`, `FaceTurned`, `FaceCut` for a model that needs a face,
-        `SpeechTooLong` for its limit.
+        Raises `NoFace`, `FaceTooSmall`, `FaceTurned`, `FaceCut` for a model that needs a face, and
+        what the checks of its limits raise (`catalogue.limits`).
         """
         problem = portrait.face_problem
         if problem is not None and model.needs_face:
             raise _FACE_PROBLEMS.get(problem.code, ImageRejected)(problem.text)
-        seconds = speech.duration_s or 0.0
-        if seconds > model.max_speech_s:
-            raise SpeechTooLong(
-                f"{model.name} takes {model.max_speech_s:g} s of speech at most;"
-                f" this is {seconds:.1f} s."
-            )
+        model.portrait.check(
+            model.name,
+            suffix=_suffix_of(portrait),
+            size_bytes=portrait.size_bytes,
+            width=portrait.width,
+            height=portrait.height,
+        )
+        model.speech.check(
+            model.name,
+            suffix=_suffix_of(speech),
+            size_bytes=speech.size_bytes,
+            duration_s=speech.duration_s or 0.0,
+            max_s=model.max_speech_s,
+        )
         told = () if problem is None else (problem,)
         return (*portrait.notices, *told, *speech.notices)
 
@@ -305,6 +312,10 @@ class Inputs:
         async for block in self._store.stream(key):
             await file.write(block)
         return await file.finish()
+
+
+def _suffix_of(artifact: Artifact) -> str:
+    return artifact.key.rpartition(".")[2]
 
 
 def _insert(tx: Tx, artifact: Artifact) -> Artifact:

@@ -4,6 +4,8 @@ read_catalogue()     the models of both files, for the providers that are set up
 Catalogue            finds a model by its name, and the default one
 Model                where a model runs, what it costs, takes and needs
 Option               one of a model's own settings; checks a given value
+
+What a model says of the files that it takes is in `limits.py`.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from sayso.catalogue.limits import PortraitLimits, SpeechLimits
 from sayso.errors import ModelUnavailable, ModelUnknown, OptionInvalid, SettingsInvalid
 
 ProviderName = Literal["embedded", "replicate", "scripted"]
@@ -31,6 +34,7 @@ OUR_MODEL: Final = "sayso/portrait"
 # The default, where its provider is set up; else our own engine, which always is.
 PREFERRED_MODELS: Final = ("wan-video/wan-2.2-s2v", OUR_MODEL)
 
+_NAME: Final = r"^[a-z0-9][a-z0-9._-]*/[a-z0-9][a-z0-9._-]*$"
 _MAX_PROMPT: Final = 5_000  # characters
 _MAX_TEXT: Final = 1_000
 
@@ -70,6 +74,14 @@ class Option:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
+
+    def require_default(self) -> None:
+        """Raise `ValueError` when its own default would be refused."""
+        try:
+            if self.default is not None:
+                self.check(self.default)
+        except OptionInvalid as error:
+            raise ValueError(str(error)) from None
 
     def check(self, value: object) -> OptionValue:
         """Return the value; raise `OptionInvalid` when it is of another kind or out of range."""
@@ -112,17 +124,27 @@ class Model:
     sent when a model insists on a prompt and the customer gave none; `fixed` is sent with every
     prediction. The typical time of a prediction is `typical_start_s` plus `typical_s_per_speech_s`
     for each second of speech.
+
+    `rate_micros` is what a customer pays for a second of speech. What the provider charges us is
+    `cost_rate_micros` for a second of video, the same where it says nothing; or, for a model that
+    is billed by the time it runs, `cost_per_run_s_micros`. A model that costs the provider
+    different prices is an entry for each, with an own name, `upstream`, and what is `fixed`.
+    `is_official` is False for a model that its provider wants asked for by version.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*/[a-z0-9][a-z0-9._-]*$")]
+    name: Annotated[str, Field(pattern=_NAME)]
     provider: ProviderName
     description: str
     rate_micros: Annotated[int, Field(ge=0)]
     price_read_on: date
+    cost_rate_micros: Annotated[int, Field(ge=0)] | None = None
+    cost_per_run_s_micros: Annotated[int, Field(ge=0)] | None = None
     needs_face: bool = True
     max_speech_s: Annotated[float, Field(gt=0)] = 600
+    portrait: PortraitLimits = dataclass_field(default_factory=PortraitLimits)
+    speech: SpeechLimits = dataclass_field(default_factory=SpeechLimits)
     deadline_s: Annotated[float, Field(gt=0)] | None = None
     typical_start_s: Annotated[float, Field(ge=0)] = 10
     typical_s_per_speech_s: Annotated[float, Field(gt=0)] = 10
@@ -131,7 +153,20 @@ class Model:
     fixed: Mapping[str, OptionValue] = dataclass_field(default_factory=dict)
     options: tuple[Option, ...] = ()
     # What the provider calls it, where that differs.
-    upstream: str | None = None
+    upstream: Annotated[str, Field(pattern=_NAME)] | None = None
+    is_official: bool = True
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for an entry that contradicts itself."""
+        if self.cost_rate_micros is not None and self.cost_per_run_s_micros is not None:
+            raise ValueError("its cost is by the second of video or of the run, not by both")
+        names = [self.inputs.portrait, self.inputs.speech, self.inputs.prompt, *self.fixed]
+        names += [option.name for option in self.options]
+        twice = sorted({name for name in names if name is not None and names.count(name) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} is sent twice")
+        for option in self.options:
+            option.require_default()
 
     @property
     def upstream_name(self) -> str:
@@ -143,6 +178,19 @@ class Model:
         """64 hex digits that change when anything about the entry does, as Replicate's do."""
         text = json.dumps(asdict(self), sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def cost_micros(self, *, video_s: float | None, run_s: float | None) -> int | None:
+        """Return what the provider charges for a prediction; None where it does not say enough.
+
+        `video_s` and `run_s` are the provider's own measures: the length of the video that it made,
+        and the time that it took to.
+        """
+        if self.cost_per_run_s_micros is not None:
+            return None if run_s is None else round(run_s * self.cost_per_run_s_micros)
+        rate = self.rate_micros if self.cost_rate_micros is None else self.cost_rate_micros
+        if rate == 0:
+            return 0
+        return None if video_s is None else round(video_s * rate)
 
     def typical_s(self, speech_s: float) -> float:
         """Return how long a prediction takes, by the catalogue's own word."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable
+from dataclasses import asdict
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
@@ -413,6 +414,8 @@ def _model_of(app: Services, model: Model) -> dict[str, Any]:
         "needs_face": model.needs_face,
         "takes_prompt": model.inputs.prompt is not None,
         "max_seconds": min(model.max_speech_s, app.settings.speech_max_s),
+        "price_read_on": model.price_read_on.isoformat(),
+        "limits": {"portrait": asdict(model.portrait), "speech": asdict(model.speech)},
         "options": [
             {
                 "name": option.name,

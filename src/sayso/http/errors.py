@@ -34,6 +34,7 @@ STATUSES: Final[Mapping[type[SaysoError], int]] = {
     # What the caller handed in.
     errors.InputRejected: 422,
     errors.ImageUnsupported: 415,
+    errors.SpeechUnsupported: 415,
     errors.ImageTooLarge: 413,
     errors.SpeechTooLarge: 413,
     errors.UploadTooLarge: 413,

@@ -223,8 +223,32 @@ class OptionAnswer(_Out):
     choices: list[str]
 
 
+class PortraitLimitsAnswer(_Out):
+    """What a model says of its picture; null and an empty list where it says nothing."""
+
+    max_bytes: int | None
+    min_side_px: int | None
+    max_side_px: int | None
+    formats: list[str]
+
+
+class SpeechLimitsAnswer(_Out):
+    """What a model says of its recording; null and an empty list where it says nothing."""
+
+    min_s: float | None
+    max_bytes: int | None
+    formats: list[str]
+
+
+class LimitsAnswer(_Out):
+    """What a model says of the files that it takes."""
+
+    portrait: PortraitLimitsAnswer
+    speech: SpeechLimitsAnswer
+
+
 class ModelAnswer(_Out):
-    """An entry of the catalogue."""
+    """An entry of the catalogue; `price_read_on` is the day its price was read."""
 
     name: str
     provider: str
@@ -237,6 +261,8 @@ class ModelAnswer(_Out):
     needs_face: bool
     takes_prompt: bool
     max_seconds: float
+    price_read_on: str
+    limits: LimitsAnswer
     options: list[OptionAnswer]
 
 
