@@ -16,6 +16,7 @@ from typing import Final
 import cv2
 import numpy as np
 
+from sayso.engine.cielab import lab_of
 from sayso.engine.face_mesh import Face, Mesh, Pose, Rgb, mesh_of
 from sayso.engine.face_search import find_faces
 from sayso.errors import (
@@ -281,7 +282,7 @@ def is_mouth_hidden(rgb: Rgb, mesh: Mesh) -> bool:
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    lightness = cv2.cvtColor(samples, cv2.COLOR_RGB2LAB)[..., 0] * (100.0 / 255.0)
+    lightness = lab_of(np.asarray(samples[..., ::-1], np.uint8))[..., 0]
     highest = lightness.max(axis=1)
     contrast = highest - lightness.min(axis=1)
     ratio = contrast / np.maximum(highest, 1.0)

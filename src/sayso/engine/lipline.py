@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from sayso.engine.cielab import lab_of
 from sayso.engine.resample import look_up
 
 Bgr = npt.NDArray[np.uint8]
@@ -112,7 +113,7 @@ def settle_lips(bgr: Bgr, points: Floats, px_per_cm: float) -> Floats:
     On drawn faces the mesh can miss the lips by half a centimetre. The shift along the face that
     makes the lips' outline redder inside than around it is taken if it is far better than none.
     """
-    lab = np.asarray(cv2.cvtColor(bgr.astype(np.float32) / 255.0, cv2.COLOR_BGR2LAB), np.float32)
+    lab = lab_of(bgr)
     mouth = mouth_frame(points, px_per_cm)
     shifts = np.linspace(-_SETTLE_CM, _SETTLE_CM, 25) * px_per_cm
     scores = np.array([_redness_within(lab[..., 1], points + _shift(mouth, s)) for s in shifts])
@@ -146,7 +147,7 @@ def find_lip_line(bgr: Bgr, points: Floats, mouth: MouthFrame) -> LipLine:
     upper, lower = (_contour(points, numbers, mouth) for numbers in (INNER_UPPER, INNER_LOWER))
     lower = np.maximum(lower, upper)
     gap_cm = float((lower - upper).max()) / mouth.px_per_cm
-    lab = np.asarray(cv2.cvtColor(bgr.astype(np.float32) / 255.0, cv2.COLOR_BGR2LAB), np.float32)
+    lab = lab_of(bgr)
     if gap_cm <= OPEN_GAP_CM:
         seam, contrast = _darkest_path(lab, (upper + lower) / 2, mouth)
         return LipLine(seam, seam, seam, is_open=False, gap_cm=gap_cm, contrast=contrast)

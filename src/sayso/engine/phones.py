@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from sayso.engine.features import HOP
 from sayso.engine.shapes import NUMBER, SIL
+from sayso.engine.sphinx import PhoneDecoder, all_phone_decoder
 from sayso.media.audio import Pcm
 
 if TYPE_CHECKING:
@@ -48,9 +49,6 @@ _BREATH: Final = "HH"  # Looks like the vowel after it.
 
 # A long utterance makes the decoder's search grow without bound; see `pieces`.
 LONGEST_PIECE: Final = 3_000  # frames
-# From the method's own tests: a light language model lets the sound decide.
-_LANGUAGE_WEIGHT: Final = 2.0
-_BEAM: Final = 1e-20
 # A text is followed through noise and slips as long as there is any path at all.
 _ALIGN_BEAM: Final = 1e-60
 
@@ -74,7 +72,7 @@ def decode_phones(
 
     Raises `ImportError` where pocketsphinx is not installed.
     """
-    decoder = _all_phone_decoder()
+    decoder = all_phone_decoder()
     phones: list[Phone] = []
     total = sum(end - first for first, end in spans)
     done = 0
@@ -150,23 +148,6 @@ def phone_numbers(phones: list[Phone], n_frames: int) -> NDArray[np.uint8]:
     return numbers
 
 
-def _all_phone_decoder() -> Decoder:
-    from pocketsphinx import Decoder, get_model_path  # noqa: PLC0415  # Slow to load; optional.
-
-    models = Path(get_model_path()) / "en-us"
-    return Decoder(
-        hmm=str(models / "en-us"),
-        allphone=str(models / "en-us-phone.lm.bin"),
-        lm=None,
-        dict=None,
-        lw=_LANGUAGE_WEIGHT,
-        beam=_BEAM,
-        pbeam=_BEAM,
-        allphone_ci=True,
-        loglevel="FATAL",
-    )
-
-
 def _word_decoder(words: Sequence[Sequence[str]]) -> Decoder:
     """Return a decoder whose dictionary holds exactly the given words, named w0, w1, ..."""
     from pocketsphinx import Decoder, get_model_path  # noqa: PLC0415  # Slow to load; optional.
@@ -211,9 +192,8 @@ def _pieces(first: int, end: int) -> Iterator[tuple[int, int]]:
     yield from pairwise(bounds)
 
 
-def _decode_piece(decoder: Decoder, samples: Pcm, first: int, end: int) -> list[Phone]:
-    _run(decoder, samples[first * HOP : end * HOP])
+def _decode_piece(decoder: PhoneDecoder, samples: Pcm, first: int, end: int) -> list[Phone]:
     return [
-        Phone(segment.word, first + segment.start_frame, min(end, first + segment.end_frame + 1))
-        for segment in decoder.seg() or ()
+        Phone(name, first + begin, min(end, first + last + 1))
+        for name, begin, last in decoder.segments(samples[first * HOP : end * HOP])
     ]

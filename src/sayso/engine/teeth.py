@@ -12,10 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
+from sayso.engine.cielab import lab_of
 from sayso.engine.fields import Anatomy
 from sayso.engine.lipline import PLACES, cheapest_path, smoothed
 from sayso.engine.resample import look_up, look_up_sharply
@@ -141,8 +141,7 @@ def _gap_between_rows(bgr: Bgr, anatomy: Anatomy) -> Floats | None:
     share = np.linspace(0.08, 0.92, _GAP_STEPS)
     b = lips.upper[:, np.newaxis] + (lips.lower - lips.upper)[:, np.newaxis] * share
     at = mouth.to_px(np.broadcast_to(PLACES[:, np.newaxis], b.shape), b).astype(np.float32)
-    lab = cv2.cvtColor(bgr.astype(np.float32) / 255.0, cv2.COLOR_BGR2LAB)
-    light = np.asarray(look_up(np.ascontiguousarray(lab[..., 0]), at), np.float64)
+    light = np.asarray(look_up(np.ascontiguousarray(lab_of(bgr)[..., 0]), at), np.float64)
     low, high = np.percentile(light, (5, 95))
     path = cheapest_path((light - low) / max(high - low, 4.0), step_cost=0.10)
     amid = np.abs(PLACES) < _AMID

@@ -11,11 +11,13 @@ where colour follows from lightness alone (black-and-white, sepia, a yellowed va
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+
+from sayso.engine.cielab import bgr_of, lab_of
 
 Bgr = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
@@ -114,7 +116,7 @@ def _cast(skin: Floats) -> Floats:
 
 def _lightness_ramp(face: Floats) -> tuple[Floats, float]:
     """Return the face's usual colour for each lightness, and how far its colours stray from it."""
-    lab = _lab_of(face)
+    lab = lab_of(face.astype(np.uint8)).astype(np.float64)
     edges = np.linspace(0.0, 100.0, 17)
     bins = np.clip(np.digitize(lab[:, 0], edges) - 1, 0, 15)
     filled = [index for index in range(16) if np.count_nonzero(bins == index) >= _ENOUGH]
@@ -123,16 +125,9 @@ def _lightness_ramp(face: Floats) -> tuple[Floats, float]:
     # Black and white have no hue.
     usual[1:-1] = [np.median(lab[bins == i, 1:], axis=0) for i in filled]
     strays = lab[:, 1:] - _interpolated(lab[:, 0], middles, usual)
-    gray = _lab_of(np.repeat(np.arange(256.0), 3).reshape(256, 3))
+    gray = lab_of(np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(256, 3)).astype(np.float64)
     gray[:, 1:] = _interpolated(gray[:, 0], middles, usual)
-    ramp = cv2.cvtColor(gray[np.newaxis].astype(np.float32), cv2.COLOR_LAB2BGR)[0] * 255.0
-    return np.asarray(ramp, np.float64), float(np.percentile(np.linalg.norm(strays, axis=1), 97))
-
-
-def _lab_of(bgr: npt.NDArray[Any]) -> Floats:
-    """Return the CIELAB values, float64[n, 3], of colours [n, 3]."""
-    lab = cv2.cvtColor(bgr[np.newaxis].astype(np.float32) / 255.0, cv2.COLOR_BGR2LAB)
-    return np.asarray(lab, np.float64).reshape(-1, 3)
+    return bgr_of(gray), float(np.percentile(np.linalg.norm(strays, axis=1), 97))
 
 
 def _interpolated(at: Floats, places: Floats, values: Floats) -> Floats:
