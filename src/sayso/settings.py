@@ -157,8 +157,9 @@ class Settings(BaseSettings):
         description="Token for Replicate; without one only models of our own engine run.",
     )
     replicate_url: BaseUrl = Field(
-        default="https://api.replicate.com",
-        description="Where Replicate's API is spoken; another Sayso does as well.",
+        default="https://api.replicate.com/v1",
+        description="Where Replicate's API is spoken; another Sayso does as well. Plain http and"
+        " private addresses only where SAYSO_TRUSTED_PEERS names them.",
     )
     models: Path | None = Field(
         default=None,

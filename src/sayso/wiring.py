@@ -47,10 +47,12 @@ from sayso.media.fetch import Fetcher, FetchLimits
 from sayso.media.guard import GuardedTransport
 from sayso.media.inspection import Inspector
 from sayso.media.intake import Intake
-from sayso.providers import embedded
+from sayso.providers import embedded, replicate
 from sayso.providers.base import Provider
 from sayso.providers.embedded import EmbeddedProvider
 from sayso.providers.render_worker import RenderLimits, RenderWorkers
+from sayso.providers.replicate import ReplicateProvider
+from sayso.providers.replicate_client import ReplicateSettings
 from sayso.reconciler import Reconciler
 from sayso.settings import Settings
 from sayso.webhooks.service import WebhookSender
@@ -94,7 +96,7 @@ def catalogue_of(settings: Settings, *, providers: Collection[str] = ()) -> Cata
     """
     return read_catalogue(
         settings.models,
-        providers={embedded.TRAITS.name, *providers},
+        providers={embedded.TRAITS.name, *providers, *_set_up(settings)},
         our_rate_micros=settings.portrait_rate_micros,
     )
 
@@ -115,6 +117,7 @@ async def open_services(
     `DatabaseUnavailable`, `SchemaTooNew`, `StoreUnavailable`.
     """
     clock = clock or SystemClock()
+    upstream = ReplicateSettings.of(settings)
     catalogue = catalogue_of(settings, providers=[p.traits.name for p in providers])
     async with AsyncExitStack() as stack:
         base = await _opened(stack, settings, clock, catalogue)
@@ -128,6 +131,8 @@ async def open_services(
         stack.push_async_callback(fetcher.aclose)
         own = EmbeddedProvider(base.db, clock=clock, ids=base.ids, artifacts=base.artifacts)
         everyone: list[Provider] = [own, *providers]
+        if upstream is not None:
+            everyone.append(_replicate(stack, base, upstream))
         webhook_secret = await _secret(base.db, clock, "webhooks", _new_webhook_secret)
         sender = _webhook_sender(base, webhook_secret, transport)
         services = Services(
@@ -201,6 +206,25 @@ async def _opened(
         work=work,
         policy=Policy(poll_s=settings.poll_s, deadline_s=settings.deadline_s),
     )
+
+
+def _set_up(settings: Settings) -> Collection[str]:
+    """Return the providers that the settings set up, besides our own engine."""
+    return [replicate.TRAITS.name] if settings.replicate_api_token is not None else []
+
+
+def _replicate(
+    stack: AsyncExitStack, base: _Base, upstream: ReplicateSettings
+) -> ReplicateProvider:
+    provider = ReplicateProvider(
+        upstream,
+        clock=base.clock,
+        artifacts=base.artifacts,
+        links=base.links,
+        catalogue=base.catalogue,
+    )
+    stack.push_async_callback(provider.aclose)
+    return provider
 
 
 def _generations(base: _Base, providers: Sequence[Provider]) -> Generations:

@@ -195,6 +195,8 @@ class ReplicateProvider:
         name = attempt.model.upstream_name
         headers = {"cancel-after": f"{self._cancel_after_s(attempt)}s"}
         version = self._known_version(name)
+        if version is None and not attempt.model.is_official:
+            version = await self._latest_version(attempt.model)
         if version is None:
             answer = await self.client.create(f"/models/{name}/predictions", body, headers=headers)
             if answer.status != _NOT_FOUND:

@@ -67,7 +67,7 @@ def to_prediction(body: Mapping[str, Any], model: Model | None) -> Prediction:
         percent=percent_of(logs) if status is PredictionStatus.PROCESSING else None,
         stage=_STAGES.get(status),
         logs=shown_logs(logs),
-        cost_micros=_cost_of(body, model, succeeded=succeeded),
+        cost_micros=_cost_of(body, model, status),
         started_at=instant_of(body.get("started_at")),
         finished_at=instant_of(body.get("completed_at")),
     )
@@ -120,13 +120,19 @@ def _failure_of(word: str, error: str | None) -> Failure | None:
     return None
 
 
-def _cost_of(body: Mapping[str, Any], model: Model | None, *, succeeded: bool) -> int:
-    """Return what it costs us in micros, by the seconds of video that Replicate counted."""
+def _cost_of(body: Mapping[str, Any], model: Model | None, status: PredictionStatus) -> int:
+    """Return what it costs us in micros by Replicate's own measures; 0 where it does not say.
+
+    A model that is billed by the second of video costs nothing unless there is one.
+    """
     metrics = body.get("metrics")
-    if model is None or not isinstance(metrics, Mapping) or not succeeded:
+    if model is None or not isinstance(metrics, Mapping) or not status.is_final:
         return 0
-    seconds = _number(metrics.get("video_output_duration_seconds"))
-    return 0 if seconds is None else math.ceil(seconds * model.rate_micros)
+    cost = model.cost_micros(
+        video_s=_number(metrics.get("video_output_duration_seconds")),
+        run_s=_number(metrics.get("predict_time")),
+    )
+    return cost or 0
 
 
 def instant_of(value: object) -> Instant | None:
