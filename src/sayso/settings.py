@@ -158,8 +158,8 @@ class Settings(BaseSettings):
     )
     replicate_url: BaseUrl = Field(
         default="https://api.replicate.com/v1",
-        description="Where Replicate's API is spoken; another Sayso does as well. Plain http and"
-        " private addresses only where SAYSO_TRUSTED_PEERS names them.",
+        description="Where Replicate's API is spoken, by Replicate or by another Sayso; over plain"
+        " http, or at a private address, only if it is among the trusted peers.",
     )
     models: Path | None = Field(
         default=None,
