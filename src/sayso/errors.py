@@ -57,6 +57,8 @@
     ├── KeyReused                  an Idempotency-Key that stood for another request
     ├── StillCreating              the first request with this key is not answered yet
     ├── QueueFull                  too many wait for this provider; nothing was held
+    ├── PreviewsUsedUp             the account has had as many previews as an hour gives
+    ├── PreviewNotReady            it takes longer than a request waits: ask again
     ├── ProviderError              what a provider did with a call
     │   ├── ProviderRejected       it will never take this: release, tell the customer
     │   ├── ProviderUnavailable    it refused for now: nothing was created, try later
@@ -449,6 +451,29 @@ class QueueFull(SaysoError):
     """
 
     code = "queue_full"
+
+    def __init__(self, text: str, *, retry_after_s: float) -> None:
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
+
+
+class PreviewsUsedUp(SaysoError):
+    """The account has had as many free previews as it gets in an hour.
+
+    `retry_after_s` says when there is another one.
+    """
+
+    code = "previews_used_up"
+
+    def __init__(self, text: str, *, retry_after_s: float) -> None:
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
+
+
+class PreviewNotReady(SaysoError):
+    """A preview takes longer than a request waits; the same request finds it later."""
+
+    code = "preview_not_ready"
 
     def __init__(self, text: str, *, retry_after_s: float) -> None:
         super().__init__(text)

@@ -298,6 +298,21 @@ class Settings(BaseSettings):
         description="Renders that may wait; further ones are refused with 429.",
     )
 
+    # Free previews.
+    previews_per_hour: int = Field(
+        default=30,
+        ge=1,
+        le=100_000,
+        description="Free previews that an account gets in an hour; further ones are refused"
+        " with 429.",
+    )
+    preview_wait_s: float = Field(
+        default=45,
+        ge=1,
+        le=600,
+        description="Longest time that a request waits for its preview, in seconds.",
+    )
+
     # A generation's life.
     deadline_s: float = Field(
         default=600,

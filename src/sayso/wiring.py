@@ -50,6 +50,7 @@ from sayso.media.intake import Intake
 from sayso.providers import embedded, replicate
 from sayso.providers.base import Provider
 from sayso.providers.embedded import EmbeddedProvider
+from sayso.providers.previews import Previews
 from sayso.providers.render_worker import RenderLimits, RenderWorkers
 from sayso.providers.replicate import ReplicateProvider
 from sayso.providers.replicate_client import ReplicateSettings
@@ -79,6 +80,7 @@ class Services:
     credits: Credits
     generations: Generations
     inputs: Inputs
+    previews: Previews
     files: Files
     artifacts: ArtifactStore
     links: FileLinks
@@ -144,6 +146,7 @@ async def open_services(
             credits=Credits(base.db, clock=clock, ids=base.ids),
             generations=_generations(base, everyone),
             inputs=_inputs(base, fetcher),
+            previews=_previews(base),
             files=await _files(base),
             artifacts=base.artifacts,
             links=base.links,
@@ -252,6 +255,17 @@ def _inputs(base: _Base, fetcher: Fetcher) -> Inputs:
         limits=InputLimits(
             image_bytes=base.settings.image_max_bytes, speech_bytes=base.settings.speech_max_bytes
         ),
+    )
+
+
+def _previews(base: _Base) -> Previews:
+    return Previews(
+        base.db,
+        clock=base.clock,
+        ids=base.ids,
+        per_hour=base.settings.previews_per_hour,
+        queue=base.settings.render_queue,
+        wait_s=base.settings.preview_wait_s,
     )
 
 

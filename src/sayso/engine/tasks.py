@@ -20,7 +20,7 @@ from sayso.engine.face import Face, FaceChoice, choose_face
 from sayso.engine.quality import inspect_video as inspect_video_file
 from sayso.engine.talk import Progress, TalkOptions, make_video
 from sayso.errors import ImageRejected, Notice
-from sayso.media.audio import SpeechLimits
+from sayso.media.audio import SpeechLimits, write_beginning
 from sayso.media.image import ImageLimits, Picture, kind_of, read_picture
 
 if TYPE_CHECKING:
@@ -59,7 +59,11 @@ def inspect_image(arguments: dict[str, Any], _report: Report) -> Json:
 
 
 def render(arguments: dict[str, Any], report: Report) -> Json:
-    """Make a video; report the stage and how much of it is done, at most ten times a second."""
+    """Make a video; report the stage and how much of it is done, at most ten times a second.
+
+    `first_s`, where it is given, makes it of the recording's first seconds alone.
+    """
+    output = Path(arguments["output"])
     reported_s = float("-inf")
 
     def on_progress(progress: Progress) -> None:
@@ -71,8 +75,8 @@ def render(arguments: dict[str, Any], report: Report) -> Json:
 
     talk = make_video(
         Path(arguments["portrait"]),
-        Path(arguments["speech"]),
-        Path(arguments["output"]),
+        _beginning(Path(arguments["speech"]), output, arguments.get("first_s")),
+        output,
         options=TalkOptions(**arguments.get("options", {})),
         image_limits=ImageLimits(**arguments.get("image_limits", {})),
         speech_limits=SpeechLimits(**arguments.get("speech_limits", {})),
@@ -85,6 +89,15 @@ def inspect_video(arguments: dict[str, Any], _report: Report) -> Json:
     """Measure a video against the recording it was made of."""
     quality = inspect_video_file(Path(arguments["path"]), speech=Path(arguments["speech"]))
     return dict(quality.as_dict())
+
+
+def _beginning(speech: Path, output: Path, first_s: float | None) -> Path:
+    """Return the recording, or a copy of its first seconds beside the output."""
+    if first_s is None:
+        return speech
+    target = output.with_suffix(".wav")
+    write_beginning(speech, target, seconds=first_s)
+    return target
 
 
 def _face_in(picture: Picture) -> FaceChoice | ImageRejected:

@@ -8,6 +8,7 @@
     GET    /api/generations                  history
     ...    /api/generations/{id}/...         receipt, video, cancel, delete
     POST   /api/uploads                      `uploads.py`
+    POST   /api/previews                     `previews.py`
 
 An endpoint parses, calls one service and answers.
 """

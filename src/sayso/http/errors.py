@@ -58,6 +58,8 @@ STATUSES: Final[Mapping[type[SaysoError], int]] = {
     errors.KeyReused: 422,
     errors.StillCreating: 409,
     errors.QueueFull: 429,
+    errors.PreviewsUsedUp: 429,
+    errors.PreviewNotReady: 503,
     errors.GenerationTimedOut: 504,
     # Money.
     errors.InsufficientCredits: 402,

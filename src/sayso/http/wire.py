@@ -91,6 +91,13 @@ class QuoteBody(_In):
     model: Annotated[Text, StringConstraints(max_length=200)] | None = None
 
 
+class PreviewBody(_In):
+    """What is to be previewed; the inputs are named as for a generation."""
+
+    image_url: Reference = Field(alias="imageUrl", description="The portrait.")
+    audio_url: Reference = Field(alias="audioUrl", description="The speech.")
+
+
 class Problem(_Out):
     """An error (RFC 9457); `error` repeats `detail`."""
 
@@ -197,6 +204,17 @@ class UploadAnswer(_Out):
     width: int | None
     height: int | None
     face: FaceAnswer | None
+    warnings: list[NoticeAnswer]
+
+
+class PreviewAnswer(_Out):
+    """A preview: `url` is an MP4 that is deleted at `expires_at`."""
+
+    id: str
+    url: str
+    model: str = Field(description="Who made it: our own engine.")
+    duration: float
+    expires_at: str
     warnings: list[NoticeAnswer]
 
 

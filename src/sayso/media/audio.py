@@ -3,14 +3,16 @@
 - `read_speech` decodes a whole recording for analysis and refuses what cannot be used.
 - `stream_pcm` decodes the same file again in blocks, at the rate of the finished video's sound,
   so that picture and sound come from one decoder without the sound being held in memory.
+- `write_beginning` writes the first seconds as a file of their own.
 
-Both go through `_blocks`: demux, decode packet by packet (a bad packet is counted and skipped),
+All go through `_blocks`: demux, decode packet by packet (a bad packet is counted and skipped),
 downmix and resample. PyAV (FFmpeg) does the work; only file formats that hold one recording are
 opened, never playlists or lists of other files.
 """
 
 from __future__ import annotations
 
+import wave
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,6 +137,23 @@ def stream_pcm(path: Path, *, rate_hz: int = VIDEO_RATE_HZ) -> Iterator[Pcm]:
     """
     with _opened(path) as container:
         yield from _blocks(_Source(container, _audio_track(container)), rate_hz=rate_hz)
+
+
+def write_beginning(path: Path, target: Path, *, seconds: float) -> None:
+    """Write the first seconds of a recording to `target` as mono WAV; a shorter one as a whole.
+
+    No more of it is decoded than that. Raises `SpeechUnreadable` or `NoAudioTrack`.
+    """
+    left = round(seconds * VIDEO_RATE_HZ)
+    with wave.open(str(target), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(VIDEO_RATE_HZ)
+        for block in stream_pcm(path):
+            file.writeframes(block[:left].astype("<i2").tobytes())
+            left -= len(block)
+            if left <= 0:
+                break
 
 
 def _check_file(path: Path, limits: SpeechLimits) -> None:

@@ -41,7 +41,7 @@ from sayso.errors import (
 from sayso.ids import Ids
 from sayso.media.child import ChildLimits, Json, run_child
 from sayso.providers import renders
-from sayso.providers.renders import OnChange, Render
+from sayso.providers.renders import PREVIEW_KEEP_S, OnChange, Render
 
 log = structlog.get_logger()
 
@@ -244,6 +244,7 @@ class RenderWorkers:
             "options": {_ENGINE_NAMES.get(k, k): v for k, v in inputs["options"].items()},
             "image_limits": dict(self._limits.image),
             "speech_limits": dict(self._limits.speech),
+            "first_s": inputs.get("first_s"),
         }
 
         def on_progress(progress: Json) -> None:
@@ -320,9 +321,14 @@ class RenderWorkers:
                     await self._stopping.wait()
 
     async def _forget_old(self) -> None:
-        """Forget old renders and their videos: by now they are stored, or given up."""
-        before = after(self._clock.now(), -_FORGET_S)
-        for key in await self._db.write(lambda tx: renders.forget(tx, before=before)):
+        """Forget old renders and their videos: by now they are stored, given up, or seen."""
+        now = self._clock.now()
+        keys = await self._db.write(
+            lambda tx: renders.forget(
+                tx, before=after(now, -_FORGET_S), previews_before=after(now, -PREVIEW_KEEP_S)
+            )
+        )
+        for key in keys:
             await self._artifacts.delete(ArtifactKey(key))
 
 

@@ -2,10 +2,14 @@
 
     enqueue, find_by_nonce, fetch, request_cancel     the provider's side
     claim, report, hand_back, finish, forget          the workers' side
+    find_preview, count_previews, count_open          the previews' side (`previews.py`)
 
 A render waits as `queued`, is `rendering` while a worker has it, and ends once. A worker that dies
 leaves a lease that runs out; the next one takes the render up from its beginning, `MOST_TAKEN`
 times at most. Every write of a worker carries its claim's token.
+
+A preview waits in the same line. It belongs to no attempt: what stands in the place of the nonce
+says whose it is and of what, `preview.{account}.{digest}.{id}`, and no nonce has a dot in it.
 """
 
 from __future__ import annotations
@@ -14,17 +18,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import and_, delete, func, select, update
+from sqlalchemy import and_, delete, func, or_, select, update
 
 from sayso.clock import Instant
 from sayso.db.insert import insert_if_new
 from sayso.db.tables import renders
 from sayso.db.tx import Topic, Tx, announce
 from sayso.errors import Notice
-from sayso.ids import Nonce, ProviderId
+from sayso.ids import AccountId, Nonce, ProviderId
 
 MOST_TAKEN: Final = 3
 """How often a render may be taken up; one that kills its workers is not taken up for ever."""
+
+PREVIEW_KEEP_S: Final = 3600.0
+"""How long a preview is there, and for how long it counts against its account's limit."""
+
+_PREVIEW: Final = "preview."
 
 OnChange = Callable[[Tx, Nonce], None]
 """Called in the transaction of each change of a render, with the nonce of its attempt."""
@@ -222,10 +231,48 @@ def finish(
     return bool(ended)
 
 
-def forget(tx: Tx, *, before: Instant) -> list[str]:
-    """Delete renders that ended before this; return the keys of their videos."""
-    rows = tx.execute(delete(renders).where(r.finished_at < before).returning(r.output_key))
+def forget(tx: Tx, *, before: Instant, previews_before: Instant) -> list[str]:
+    """Delete renders and previews that ended before these; return the keys of their videos."""
+    is_old_preview = and_(r.nonce.startswith(_PREVIEW), r.finished_at < previews_before)
+    is_old = or_(r.finished_at < before, is_old_preview)
+    rows = tx.execute(delete(renders).where(is_old).returning(r.output_key))
     return [key for (key,) in rows if key is not None]
+
+
+def preview_nonce(account_id: AccountId, digest: str, render_id: ProviderId) -> Nonce:
+    """Return what stands in the place of a preview's nonce."""
+    return Nonce(f"{_PREVIEW}{account_id}.{digest}.{render_id}")
+
+
+def find_preview(tx: Tx, account_id: AccountId, digest: str, *, since: Instant) -> Render | None:
+    """Return the account's latest preview of the same, unless it failed; None if there is none."""
+    row = tx.execute(
+        select(*_COLUMNS)
+        .where(
+            r.nonce.startswith(f"{_PREVIEW}{account_id}.{digest}.", autoescape=True),
+            r.state.in_(("queued", "rendering", "succeeded")),
+            r.created_at >= since,
+        )
+        .order_by(r.created_at.desc(), r.id.desc())
+        .limit(1)
+    ).one_or_none()
+    return None if row is None else _to_render(row)
+
+
+def count_previews(tx: Tx, account_id: AccountId, *, since: Instant) -> tuple[int, Instant | None]:
+    """Return how many previews the account has asked for since then, and when the first was."""
+    row = tx.execute(
+        select(func.count(), func.min(r.created_at)).where(
+            r.nonce.startswith(f"{_PREVIEW}{account_id}.", autoescape=True), r.created_at >= since
+        )
+    ).one()
+    return row[0], row[1]
+
+
+def count_open(tx: Tx) -> int:
+    """Return how many renders wait or run."""
+    query = select(func.count()).select_from(renders).where(r.finished_at.is_(None))
+    return int(tx.execute(query).scalar_one())
 
 
 def _end(tx: Tx, render_id: ProviderId, now: Instant, **ending: Any) -> None:

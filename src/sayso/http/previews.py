@@ -1,0 +1,84 @@
+"""`POST /api/previews`: the first two seconds of a portrait with a speech, before anything is paid.
+
+Our own engine makes it, whatever model is going to be ordered: it shows whether the face and the
+recording work together. Nothing is held and nothing is kept for longer than an hour.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from fastapi import APIRouter, Request, Response
+
+from sayso.artifacts.intake import Artifact
+from sayso.catalogue.catalogue import Model
+from sayso.clock import SECOND, iso
+from sayso.errors import ArtifactMissing, LinkRefused, ModelUnavailable, UrlRefused
+from sayso.http.auth import Caller
+from sayso.http.doors import Doors, Shared, base_of
+from sayso.http.errors import problems
+from sayso.http.wire import PreviewAnswer, PreviewBody, encode
+from sayso.ids import AccountId
+from sayso.providers import embedded
+from sayso.providers.previews import Preview
+from sayso.wiring import Services
+
+router: Final = APIRouter(tags=["previews"])
+
+
+@router.post(
+    "/api/previews",
+    status_code=201,
+    response_model=PreviewAnswer,
+    responses=problems(404, 408, 413, 415, 429, 503),
+)
+async def make_preview(
+    body: PreviewBody, request: Request, caller: Caller, doors: Shared
+) -> Response:
+    """Make the first two seconds with our own engine: nothing is held; it is there for an hour."""
+    app = doors.services
+    model = _our_model(app)
+    portrait = await _take(app, caller, body.image_url, "portrait")
+    speech = await _take(app, caller, body.audio_url, "speech")
+    notices = app.inputs.check(model, portrait, speech)
+    preview = await app.previews.make(caller, portrait, speech, notices=notices)
+    answer = _preview_of(preview, model, doors, base_of(request.scope, doors.settings))
+    return Response(
+        encode(answer),
+        status_code=201,
+        media_type="application/json",
+        headers={"Cache-Control": "private, no-store"},
+    )
+
+
+def _our_model(app: Services) -> Model:
+    for model in app.catalogue.models:
+        if model.provider == embedded.TRAITS.name:
+            return model
+    raise ModelUnavailable("This service has no model of Sayso's own engine, which makes previews.")
+
+
+async def _take(
+    app: Services, account_id: AccountId, url: str, kind: Literal["portrait", "speech"]
+) -> Artifact:
+    try:
+        return await app.inputs.take_url(account_id, url, kind=kind)
+    except LinkRefused as error:
+        raise UrlRefused(f"The {kind}'s address cannot be used: {error}") from error
+    except ArtifactMissing as error:
+        raise UrlRefused(f"The {kind} is no longer stored; hand it in again.") from error
+
+
+def _preview_of(preview: Preview, model: Model, doors: Doors, base: str) -> dict[str, Any]:
+    services = doors.services
+    now = services.clock.now()
+    left_s = max(0, (preview.expires_at - now) // SECOND)
+    link = services.links.sign(preview.video_key, now_s=now / SECOND, lifetime_s=left_s)
+    return {
+        "id": preview.id,
+        "url": base + link,
+        "model": model.name,
+        "duration": round(preview.duration_s, 3),
+        "expires_at": iso(preview.expires_at),
+        "warnings": [{"code": notice.code, "text": notice.text} for notice in preview.notices],
+    }
