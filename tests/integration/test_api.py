@@ -364,7 +364,17 @@ def test_history_comes_in_pieces_newest_first(service: Service) -> None:
     assert len(seen) == len(set(seen))
 
 
-@pytest.mark.parametrize("query", ["cursor=!", "cursor=abc", "limit=0", "limit=201", "limit=x"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "cursor=!",
+        "cursor=abc",
+        "cursor=W0luZmluaXR5LCJhIl0",  # [Infinity,"a"]
+        "limit=0",
+        "limit=201",
+        "limit=x",
+    ],
+)
 def test_a_page_that_makes_no_sense_is_refused(quick: Service, query: str) -> None:
     answer = quick.http.get(f"/api/generations?{query}")
 

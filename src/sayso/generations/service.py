@@ -6,9 +6,6 @@ reconciler moves the row. A look is one read of one row.
 
 from __future__ import annotations
 
-import binascii
-import json
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Final
@@ -21,8 +18,9 @@ from sayso.credits.rules import Micros, billed_seconds, price
 from sayso.db.changes import Wake
 from sayso.db.connect import Database
 from sayso.db.tx import Topic
-from sayso.errors import NoSuchGeneration, OptionInvalid, StillCreating
+from sayso.errors import NoSuchGeneration, StillCreating
 from sayso.generations import store
+from sayso.generations.cursor import from_cursor, to_cursor
 from sayso.generations.generation import Cost, Generation, Key, Order, Page, Receipt, Started
 from sayso.generations.policy import Policy
 from sayso.generations.rules import first_deadline
@@ -141,12 +139,13 @@ class Generations:
         size = max(1, min(limit, LONGEST_PAGE))
         before = None if created_before is None else (created_before, "")
         if cursor is not None:
-            before = _from_cursor(cursor)
+            before = from_cursor(cursor)
         found = await self._db.read(
             lambda tx: store.page(tx, account_id, before=before, limit=size + 1)
         )
         items = found[:size]
-        return Page(items, _to_cursor(items[-1]) if len(found) > size else None)
+        is_more = len(found) > size
+        return Page(items, to_cursor(items[-1].created_at, items[-1].id) if is_more else None)
 
     async def counts(self, account_id: AccountId) -> Mapping[str, int]:
         """Return how many generations of each model the account has had."""
@@ -258,17 +257,3 @@ class Generations:
         """Delete a file, unless the same bytes were handed in again meanwhile."""
         if not await self._db.read_point(lambda tx: store.is_file_used(tx, key)):
             await self._artifacts.delete(key)
-
-
-def _to_cursor(generation: Generation) -> str:
-    text = json.dumps([generation.created_at, generation.id], separators=(",", ":"))
-    return urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
-
-
-def _from_cursor(cursor: str) -> tuple[Instant, str]:
-    try:
-        text = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        created_at, identifier = json.loads(text)
-        return Instant(int(created_at)), str(identifier)
-    except (ValueError, TypeError, binascii.Error):
-        raise OptionInvalid("The cursor is not one that we gave.") from None
