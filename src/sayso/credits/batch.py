@@ -17,16 +17,8 @@ from typing import Any, Final
 from sqlalchemy import bindparam, insert, select, update
 
 from sayso.clock import Instant
-from sayso.credits.rules import (
-    Hold,
-    HoldState,
-    Micros,
-    ReleaseReason,
-    Settlement,
-    TransferKind,
-    is_settled_by,
-)
-from sayso.credits.store import REVENUE
+from sayso.credits.rules import Hold, Micros, Settlement, TransferKind, is_settled_by
+from sayso.credits.store import CLOSE, REVENUE, capture_id, closed_by, to_hold
 from sayso.db.listed import among, listed
 from sayso.db.tables import accounts, entries, holds, transfers
 from sayso.db.tx import Tx
@@ -43,7 +35,7 @@ def settle_all(tx: Tx, settlements: Mapping[HoldId, Settlement], *, at: Instant)
     if not settlements:
         return
     rows = tx.execute(_LOCK, {"ids": listed(settlements)})
-    found = {row.id: _to_hold(row) for row in rows}
+    found = {row.id: to_hold(row) for row in rows}
     missing = settlements.keys() - found.keys()
     if missing:
         raise NoSuchHold(f"There is no hold {min(missing)!r}.")
@@ -54,7 +46,7 @@ def settle_all(tx: Tx, settlements: Mapping[HoldId, Settlement], *, at: Instant)
     ]
     if not closing:
         return
-    tx.execute(_CLOSE, [_closed(hold, settlement, at) for hold, settlement in closing])
+    tx.execute(CLOSE, [closed_by(settlement, hold.id, at) for hold, settlement in closing])
     booked = _book(tx, closing)
     captured = [(hold, settlement) for hold, settlement in closing if settlement.captured]
     if captured:
@@ -88,24 +80,9 @@ def _book(tx: Tx, closing: Sequence[tuple[Hold, Settlement]]) -> dict[AccountId,
     return booked
 
 
-def _closed(hold: Hold, settlement: Settlement, at: Instant) -> dict[str, Any]:
-    return {
-        "hold": hold.id,
-        "ending": settlement.state,
-        "taken": settlement.captured,
-        "why": settlement.release_reason,
-        "at": at,
-    }
-
-
-def _transfer_id(hold: Hold) -> str:
-    """Name the one capture of a hold, as `store.capture` does."""
-    return f"capture:{hold.id}"
-
-
 def _transfer(hold: Hold, settlement: Settlement, at: Instant) -> dict[str, Any]:
     return {
-        "id": _transfer_id(hold),
+        "id": capture_id(hold.id),
         "kind": TransferKind.CAPTURE,
         "debit_account": hold.account_id,
         "credit_account": REVENUE,
@@ -135,7 +112,7 @@ def _entry(
     hold: Hold, account_id: AccountId, amount: Micros, account: _Booked | None
 ) -> dict[str, Any]:
     return {
-        "transfer_id": _transfer_id(hold),
+        "transfer_id": capture_id(hold.id),
         "account_id": account_id,
         "amount": amount,
         "balance_after": None if account is None else account.balance,
@@ -143,31 +120,7 @@ def _entry(
     }
 
 
-def _to_hold(row: Any) -> Hold:
-    return Hold(
-        id=row.id,
-        account_id=row.account_id,
-        generation_id=row.generation_id,
-        amount=row.amount,
-        state=HoldState(row.state),
-        captured=row.captured,
-        release_reason=None if row.release_reason is None else ReleaseReason(row.release_reason),
-        created_at=row.created_at,
-        closed_at=row.closed_at,
-    )
-
-
 _LOCK: Final = select(holds).where(among(holds.c.id)).order_by(holds.c.id).with_for_update()
-_CLOSE: Final = (
-    update(holds)
-    .where(holds.c.id == bindparam("hold"), holds.c.state == HoldState.HELD)
-    .values(
-        state=bindparam("ending"),
-        captured=bindparam("taken"),
-        release_reason=bindparam("why"),
-        closed_at=bindparam("at"),
-    )
-)
 _BOOK: Final = (
     update(accounts)
     .where(accounts.c.id == bindparam("account"))

@@ -7,6 +7,7 @@ what is there; with other content it raises.
     open_account  grant  adjust  book_loss      money comes in, is corrected, is lost
     place_hold  capture  release                a generation's money
     balance  hold_of  entries  open_holds       reads
+    CLOSE  closed_by  capture_id  to_hold       what `batch` says in the same words
 
 - The guards are in the statements: a hold is placed by `UPDATE ... WHERE balance - held >= amount`,
   settled by `UPDATE ... WHERE state = 'held'`. Whoever changes no row has lost a race, and looks.
@@ -178,8 +179,7 @@ def capture(tx: Tx, *, hold_id: HoldId, amount: Micros, at: Instant) -> Hold:
         is_posted = _post(
             tx,
             _Transfer(
-                # The one capture of a hold is named after it, so a repeat cannot be another.
-                id=TransferId(f"capture:{hold_id}"),
+                id=capture_id(hold_id),
                 kind=TransferKind.CAPTURE,
                 debit_account=hold.account_id,
                 credit_account=REVENUE,
@@ -230,7 +230,7 @@ def system_total(tx: Tx, account_id: AccountId) -> Micros:
 def hold_of(tx: Tx, generation_id: GenerationId) -> Hold | None:
     """Return the hold of a generation; a free one has none."""
     row = tx.execute(select(holds).where(holds.c.generation_id == generation_id)).one_or_none()
-    return None if row is None else _hold(row)
+    return None if row is None else to_hold(row)
 
 
 def open_holds(tx: Tx, account_id: AccountId, *, limit: int = LONGEST_PAGE) -> list[Hold]:
@@ -241,7 +241,7 @@ def open_holds(tx: Tx, account_id: AccountId, *, limit: int = LONGEST_PAGE) -> l
         .order_by(holds.c.created_at, holds.c.id)
         .limit(min(limit, LONGEST_PAGE))
     )
-    return [_hold(row) for row in rows]
+    return [to_hold(row) for row in rows]
 
 
 def page_of_entries(
@@ -283,7 +283,7 @@ _UNRESERVE: Final = (
     .where(accounts.c.id == bindparam("account"))
     .values(held=accounts.c.held - bindparam("micros"))
 )
-_CLOSE: Final = (
+CLOSE: Final = (
     update(holds)
     .where(
         holds.c.id == bindparam("hold"),
@@ -296,8 +296,9 @@ _CLOSE: Final = (
         release_reason=bindparam("why"),
         closed_at=bindparam("at"),
     )
-    .returning(holds)
 )
+"""Ends an open hold that holds enough; its parameters are `closed_by()`."""
+_CLOSE_AND_SHOW: Final = CLOSE.returning(holds)
 _HOLD: Final = select(holds).where(holds.c.id == bindparam("hold"))
 
 
@@ -306,7 +307,7 @@ def _earlier_hold(tx: Tx, wanted: Hold) -> Hold | None:
     row = tx.execute(_HOLD, {"hold": wanted.id}).one_or_none()
     if row is None:
         return None
-    found = _hold(row)
+    found = to_hold(row)
     promise = (found.account_id, found.generation_id, found.amount)
     if promise != (wanted.account_id, wanted.generation_id, wanted.amount):
         raise IdReused(f"Hold {wanted.id} promises something else already.")
@@ -321,28 +322,38 @@ def _refuse(tx: Tx, wanted: Hold) -> NoReturn:
     )
 
 
-def _settle(tx: Tx, hold_id: HoldId, settlement: Settlement, at: Instant) -> tuple[Hold, bool]:
-    """End a hold; return it and whether it was us. Raise when it ended otherwise."""
-    ending = {
+def closed_by(settlement: Settlement, hold_id: HoldId, at: Instant) -> dict[str, Any]:
+    """Return the parameters of `CLOSE` that end a hold in this way."""
+    return {
         "hold": hold_id,
         "ending": settlement.state,
         "taken": settlement.captured,
         "why": settlement.release_reason,
         "at": at,
     }
-    row = tx.execute(_CLOSE, ending).one_or_none()
+
+
+def capture_id(hold_id: HoldId) -> TransferId:
+    """Return the id of a hold's one capture: named after it, so a repeat cannot be another."""
+    return TransferId(f"capture:{hold_id}")
+
+
+def _settle(tx: Tx, hold_id: HoldId, settlement: Settlement, at: Instant) -> tuple[Hold, bool]:
+    """End a hold; return it and whether it was us. Raise when it ended otherwise."""
+    row = tx.execute(_CLOSE_AND_SHOW, closed_by(settlement, hold_id, at)).one_or_none()
     if row is not None:
-        return _hold(row), True
+        return to_hold(row), True
     row = tx.execute(_HOLD, {"hold": hold_id}).one_or_none()
     if row is None:
         raise NoSuchHold(f"There is no hold {hold_id!r}.")
-    hold = _hold(row)
+    hold = to_hold(row)
     is_ended = is_settled_by(hold, settlement)
     assert is_ended, "an open hold that holds enough is closed by the statement above"
     return hold, False
 
 
-def _hold(row: Row[Any]) -> Hold:
+def to_hold(row: Row[Any]) -> Hold:
+    """Return the hold of a row of `holds`."""
     return Hold(
         id=row.id,
         account_id=row.account_id,

@@ -278,25 +278,32 @@ def _move(tx: Tx, written: Sequence[Written]) -> None:
             _MOVE,
             [
                 {
-                    "of_id": w.id,
-                    "new_state": w.state,
-                    "status": w.public_status,
-                    "new_percent": w.percent,
-                    "new_basis": w.basis,
-                    "new_stage": w.stage,
-                    "new_logs": w.logs,
+                    **_standing(w),
                     "started": w.started_at,
                     "deadline": w.deadline_at,
                     "due": w.due_at,
-                    "new_version": w.version,
                 }
                 for w in written
             ],
         )
 
 
+def _standing(written: Written) -> dict[str, Any]:
+    """Return the parameters of `_STAND`: where a row stands after any step."""
+    return {
+        "of_id": written.id,
+        "new_state": written.state,
+        "status": written.public_status,
+        "new_percent": written.percent,
+        "new_basis": written.basis,
+        "new_stage": written.stage,
+        "new_logs": written.logs,
+        "new_version": written.version,
+    }
+
+
 # `changed_at` is the version, which is the time of the change or just after the last one.
-_MOVE: Final = (
+_STAND: Final = (
     update(generations)
     .where(g.id == bindparam("of_id"))
     .values(
@@ -306,14 +313,16 @@ _MOVE: Final = (
         basis=bindparam("new_basis"),
         stage=bindparam("new_stage"),
         logs=func.coalesce(bindparam("new_logs", type_=Text), g.logs),
-        started_at=bindparam("started"),
-        deadline_at=bindparam("deadline"),
-        due_at=bindparam("due"),
         version=bindparam("new_version"),
         changed_at=bindparam("new_version"),
         lease_until=0,
         claim_token=None,
     )
+)
+_MOVE: Final = _STAND.values(
+    started_at=bindparam("started"),
+    deadline_at=bindparam("deadline"),
+    due_at=bindparam("due"),
 )
 
 
@@ -328,48 +337,27 @@ def _finish(tx: Tx, ends: Sequence[_Ending], *, now: Instant) -> None:
         _FINISH,
         [
             {
-                "of_id": ending.job.id,
-                "new_state": ending.written.state,
-                "status": ending.written.public_status,
-                "new_percent": ending.written.percent,
-                "new_basis": ending.written.basis,
-                "new_stage": ending.written.stage,
-                "new_logs": ending.written.logs,
+                **_standing(ending.written),
                 "video": _video_of(ending, videos),
                 "code": ending.end.code,
                 "text": ending.end.text,
                 "figures": _quality_of(ending.written.kept),
                 "told": [*so_far[ending.job.id], *map(asdict, ending.written.notices)],
                 "now": now,
-                "new_version": ending.written.version,
             }
             for ending in ends
         ],
     )
 
 
-_FINISH: Final = (
-    update(generations)
-    .where(g.id == bindparam("of_id"))
-    .values(
-        state=bindparam("new_state"),
-        public_status=bindparam("status"),
-        percent=bindparam("new_percent"),
-        basis=bindparam("new_basis"),
-        stage=bindparam("new_stage"),
-        logs=func.coalesce(bindparam("new_logs", type_=Text), g.logs),
-        video_id=bindparam("video"),
-        error_code=bindparam("code"),
-        error=bindparam("text"),
-        quality=bindparam("figures"),
-        notices=bindparam("told"),
-        due_at=None,
-        lease_until=0,
-        claim_token=None,
-        completed_at=bindparam("now"),
-        version=bindparam("new_version"),
-        changed_at=bindparam("new_version"),
-    )
+_FINISH: Final = _STAND.values(
+    video_id=bindparam("video"),
+    error_code=bindparam("code"),
+    error=bindparam("text"),
+    quality=bindparam("figures"),
+    notices=bindparam("told"),
+    due_at=None,
+    completed_at=bindparam("now"),
 )
 
 
