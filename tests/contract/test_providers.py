@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
+from sayso.artifacts.keys import ArtifactKey
+from sayso.artifacts.links import FileLinks, LinkSecret
 from sayso.artifacts.store import ArtifactStore, folder_artifacts
+from sayso.catalogue.catalogue import Catalogue
 from sayso.clock import SettableClock, after
 from sayso.db.connect import Database, open_database
 from sayso.errors import ImageUnreadable, OutputLost
@@ -23,11 +26,24 @@ from sayso.providers.base import (
 )
 from sayso.providers.embedded import EmbeddedProvider
 from sayso.providers.render_worker import RenderWorkers
+from sayso.providers.replicate import ReplicateProvider
+from sayso.providers.replicate_client import ReplicateSettings
 from sayso.providers.scripted import Script, ScriptedProvider, write_grey_video
 from tests.builders import NOON
-from tests.workshop import INPUTS, STORED_S, an_attempt, stored
+from tests.upstream import Run, Upstream, UpstreamTransport
+from tests.upstream.models import model as upstream_model
+from tests.upstream.service import TOKEN
+from tests.workshop import INPUTS, MODEL, STORED_S, an_attempt, stored
 
 pytestmark = pytest.mark.anyio
+
+UPSTREAM_MODEL = upstream_model(
+    MODEL.name,
+    is_official=True,
+    image={"type": "string", "format": "uri"},
+    audio={"type": "string", "format": "uri"},
+    prompt={"type": "string"},
+)
 
 
 @dataclass
@@ -44,13 +60,18 @@ class Harness:
     """Let time pass until all that run have ended."""
 
 
-@pytest.fixture(params=["scripted", "embedded"])
+@pytest.fixture(params=["scripted", "embedded", "replicate"])
 async def harness(
     request: pytest.FixtureRequest, tmp_path: Path, sqlite_template: Path
 ) -> AsyncIterator[Harness]:
     clock = SettableClock(NOON)
     if request.param == "scripted":
         yield scripted(clock)
+        return
+    if request.param == "replicate":
+        made, provider = await replicate(clock, tmp_path)
+        yield made
+        await provider.aclose()
         return
     shutil.copy(sqlite_template, tmp_path / "sayso.db")
     db = await open_database(f"sqlite:///{tmp_path / 'sayso.db'}")
@@ -95,10 +116,7 @@ async def embedded(
         on_change=lambda _tx, _nonce: None,
         run=run,
     )
-    for name in ("portrait", "speech"):
-        source = folder / name
-        source.write_bytes(b"x")
-        await store.put_file(stored(name).key, source)  # type: ignore[arg-type]
+    await store_inputs(store, folder)
 
     async def succeed() -> None:
         problems.clear()
@@ -111,6 +129,40 @@ async def embedded(
             pass
 
     return Harness(provider, clock, succeed, fail, finish)
+
+
+async def replicate(clock: SettableClock, folder: Path) -> tuple[Harness, ReplicateProvider]:
+    run = Run(script=Script(start_s=1, run_s=10), video_s=STORED_S)
+    upstream = Upstream(clock, run=run, models={MODEL.name: UPSTREAM_MODEL})
+    store = folder_artifacts(folder / "artifacts")
+    await store_inputs(store, folder)
+    provider = ReplicateProvider(
+        ReplicateSettings(token=TOKEN),
+        clock=clock,
+        artifacts=store,
+        links=FileLinks([LinkSecret("a", bytes(32))]),
+        catalogue=Catalogue([MODEL], providers=["replicate"]),
+        transport=UpstreamTransport(upstream),
+    )
+
+    async def succeed() -> None:
+        upstream.will(run)
+
+    async def fail() -> None:
+        upstream.will(run.failing("The input is too long."))
+
+    async def finish() -> None:
+        clock.advance(20)
+
+    return Harness(provider, clock, succeed, fail, finish), provider
+
+
+async def store_inputs(store: ArtifactStore, folder: Path) -> None:
+    """Store files under the keys of the inputs, whatever their content."""
+    for name in ("portrait", "speech"):
+        source = folder / name
+        source.write_bytes(b"x" * stored(name).size_bytes)
+        await store.put_file(ArtifactKey(stored(name).key), source)
 
 
 async def look(harness: Harness, prediction: Prediction) -> Prediction:

@@ -1,7 +1,7 @@
 """The list of predictions, walked once for everybody who needs it at the same time.
 
     PredictionList.look()     ids -> predictions, as long as a page is worth its call
-    PredictionList.find()     the predictions created since a time in which a text stands
+    PredictionList.find()     the predictions created since a time that name an attempt
     PredictionList.files()    the ids of files whose names begin with a nonce
 
 A page has a hundred predictions, newest first, and so serves a hundred looks. Looks that come
@@ -15,24 +15,24 @@ Only the query of `next` is used, on our own address: whatever host it names, no
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from sayso.catalogue.catalogue import Model
 from sayso.clock import Clock, Instant, iso
-from sayso.errors import ProviderTimedOut
+from sayso.errors import ProviderError, ProviderTimedOut
 from sayso.ids import Nonce, ProviderId
 from sayso.providers.base import Prediction
 from sayso.providers.replicate_client import ReplicateClient
 from sayso.providers.replicate_inputs import nonce_of_name
 from sayso.providers.replicate_reading import (
-    evidence_of,
     instant_of,
     is_id,
     model_of,
     to_prediction,
+    words_of,
 )
 
 A = TypeVar("A")
@@ -64,19 +64,16 @@ class _Looking:
     seen: dict[ProviderId, Prediction] = field(default_factory=dict)
     wanted: set[ProviderId] = field(default_factory=set)
     pages: int = 0
+    error: ProviderError | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    @property
-    def missing(self) -> int:
-        return len(self.wanted)
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A prediction of the list, and the addresses by which it is recognised."""
+    """A prediction of the list, and the words by which it is recognised."""
 
     prediction: Prediction
-    evidence: str
+    words: frozenset[str]
 
 
 class PredictionList:
@@ -108,17 +105,19 @@ class PredictionList:
         while len(wanted - walk.seen.keys()) > FEW and walk.query is not None:
             pages = walk.pages
             async with walk.lock:
+                if walk.error is not None:
+                    raise walk.error
                 if walk.pages == pages and walk.query is not None:
                     await self._next_page(walk)
         return {identifier: walk.seen[identifier] for identifier in wanted & walk.seen.keys()}
 
-    async def find(self, texts: Sequence[str], *, since: Instant) -> list[Prediction]:
-        """Return the predictions created since then with one of these texts in an address.
+    async def find(self, words: Collection[str], *, since: Instant) -> list[Prediction]:
+        """Return the predictions created since then with one of these words in an address.
 
         Raises `ProviderUnavailable`, `ProviderTimedOut`.
         """
         listed = await self._finding.ask(since)
-        return [one.prediction for one in listed if any(text in one.evidence for text in texts)]
+        return [one.prediction for one in listed if not one.words.isdisjoint(words)]
 
     async def files(self, nonce: Nonce, *, since: Instant) -> Sequence[str]:
         """Return the ids of the files that were handed in for an attempt since then.
@@ -133,15 +132,22 @@ class PredictionList:
 
     async def _next_page(self, walk: _Looking) -> None:
         assert walk.query is not None
-        results, query = await self._page(_PREDICTIONS, walk.query)
+        try:
+            results, query = await self._page(_PREDICTIONS, walk.query)
+        except ProviderError as error:
+            # One failed page is the answer for all who wait for it.
+            walk.error = error
+            self.forget()
+            raise
         walk.pages += 1
-        before = walk.missing
+        n_before = len(walk.wanted)
         for body in results:
             if is_id(body.get("id")):
                 identifier = ProviderId(body["id"])
                 walk.seen[identifier] = self.read(body)
                 walk.wanted.discard(identifier)
-        is_worth_it = before - walk.missing > FEW and walk.missing > FEW
+        n_missing = len(walk.wanted)
+        is_worth_it = n_before - n_missing > FEW and n_missing > FEW
         walk.query = query if is_worth_it and walk.pages < _MOST_PAGES else None
 
     async def _walk_since(self, since: Instant) -> list[Listed]:
@@ -150,9 +156,7 @@ class PredictionList:
         for _ in range(_MOST_PAGES):
             results, following = await self._page(_PREDICTIONS, query)
             found += [
-                Listed(self.read(body), evidence_of(body))
-                for body in results
-                if is_id(body.get("id"))
+                Listed(self.read(body), words_of(body)) for body in results if is_id(body.get("id"))
             ]
             if following is None:
                 return found

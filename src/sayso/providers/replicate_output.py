@@ -119,6 +119,8 @@ class OutputPlaces:
             await answer.aclose()
 
     async def _write(self, answer: httpx.Response, target: Path) -> None:
+        if answer.headers.get("content-encoding", "identity").lower() != "identity":
+            raise ProviderUnavailable(_NOT_NOW, retry_after_s=_RETRY_S, raw="it is compressed")
         max_bytes = self._settings.video_max_bytes
         too_large = DownloadTooLarge(f"It is larger than {in_megabytes(max_bytes)}.")
         announced = answer.headers.get("content-length", "")
@@ -126,7 +128,7 @@ class OutputPlaces:
             raise too_large
         size_bytes, block = 0, bytearray()
         with await asyncio.to_thread(target.open, "wb") as file:
-            async for chunk in answer.aiter_raw():
+            async for chunk in answer.aiter_bytes():
                 size_bytes += len(chunk)
                 if size_bytes > max_bytes:
                     raise too_large

@@ -3,7 +3,7 @@
     to_prediction()   the object of create, get and list -> Prediction
     is_id()           whether a text can be a prediction's id, and so may stand in a path
     video_url_of()    where the video lies in an output that is a text, a list or an object
-    evidence_of()     the addresses in a prediction by which an attempt is recognised
+    words_of()        what stands in its addresses, by which an attempt is recognised
     model_of()        the entry of the catalogue that a prediction runs
     instant_of()      a time, however many digits it has
 
@@ -39,6 +39,7 @@ _STATUSES: Final[Mapping[str, PredictionStatus]] = {
     "aborted": PredictionStatus.FAILED,
 }
 _VIDEO_SUFFIXES: Final = (".mp4", ".mov", ".webm", ".mkv", ".m4v")
+_WORD: Final = re.compile(r"[A-Za-z0-9_-]+")
 _MAX_URL: Final = 8_192
 _MAX_TEXTS: Final = 1_000
 _MAX_DEPTH: Final = 8
@@ -82,10 +83,13 @@ def video_url_of(output: object) -> str | None:
     return urls[0] if urls else None
 
 
-def evidence_of(body: Mapping[str, Any]) -> str:
-    """Return the addresses of a prediction's inputs and of its callback, one a line."""
+def words_of(body: Mapping[str, Any]) -> frozenset[str]:
+    """Return the words in the addresses of a prediction's inputs and of its callback.
+
+    Nonces and the ids of files are among them whole, so one is not found in another.
+    """
     texts = [*_texts(body.get("input")), *_texts(body.get("webhook"))]
-    return "\n".join(text for text in texts if _is_address(text))
+    return frozenset(word for text in texts if _is_address(text) for word in _WORD.findall(text))
 
 
 def model_of(body: Mapping[str, Any], models: tuple[Model, ...]) -> Model | None:
