@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from statistics import median
@@ -31,24 +30,25 @@ from sayso.clock import SECOND, Clock, Instant, after
 from sayso.db.changes import Wake
 from sayso.db.connect import Database
 from sayso.db.tx import Topic, Tx
-from sayso.errors import DatabaseUnavailable, ProviderError
-from sayso.generations import claims, steps
+from sayso.errors import DatabaseUnavailable
+from sayso.generations import claims, evidence, steps
 from sayso.generations.claims import Due
 from sayso.generations.lane import Keeper, Lane, LaneLimits
 from sayso.generations.policy import Policy
 from sayso.generations.recorder import Batch, Recorder
-from sayso.generations.rules import Job, State, before_submit, orphaned
-from sayso.generations.steps import Stray, Tell
+from sayso.generations.rules import Job, State, before_submit, is_open_again, orphaned
+from sayso.generations.steps import Tell
+from sayso.generations.sweep import Sweep
 from sayso.generations.written import Step
 from sayso.ids import GenerationId, Ids
-from sayso.providers.base import LipSyncInputs, Prediction, Provider, ProviderTraits
+from sayso.providers.base import LipSyncInputs, Provider, ProviderTraits
 
 log = structlog.get_logger()
 
 _COUNT_EVERY_S: Final = 5.0
-_STRAYS_AT_ONCE: Final = 100
 _ENOUGH_TO_LEARN: Final = 3
 _KEY_LIFE_S: Final = 86_400
+_CALLBACK_LIFE_S: Final = 7 * 86_400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +137,7 @@ class Reconciler:
             )
             for provider in providers
         }
+        self._sweep = Sweep(db, clock=clock, lanes=self._lanes, policy=self._policy)
         self._in_hand: Counter[tuple[str, State]] = Counter()
         self._held: dict[GenerationId, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -189,11 +190,16 @@ class Reconciler:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def keep_house(self) -> None:
-        """End what still runs for nobody, learn how long models take, forget old keys."""
+        """End what still runs for nobody, learn how long models take, forget what is old."""
         await self._learn_paces()
-        await self._end_strays()
-        before = after(self._clock.now(), -_KEY_LIFE_S)
-        await self._db.write(lambda tx: steps.prune_keys(tx, before=before))
+        await self._sweep.run()
+        now = self._clock.now()
+
+        def forget(tx: Tx) -> None:
+            steps.prune_keys(tx, before=after(now, -_KEY_LIFE_S))
+            evidence.forget_callbacks(tx, before=after(now, -_CALLBACK_LIFE_S))
+
+        await self._db.write(forget)
 
     # the loop
 
@@ -273,6 +279,8 @@ class Reconciler:
                 return _Taken(token, due.state, jobs)
             ended: list[Step] = []
             if sends:
+                claims.adopt(tx, [job for job in jobs if is_open_again(job)], now=now)
+                jobs = [job for job in jobs if not is_open_again(job)]
                 jobs, ended = _sorted_out(jobs, token, now=now, traits=lane.traits)
                 jobs = claims.intend(tx, jobs, nonces[: len(jobs)], now=now)
             inputs = claims.inputs_of(tx, [job.id for job in jobs]) if jobs else {}
@@ -367,32 +375,6 @@ class Reconciler:
     def _typical_s(self, model: Model, seconds: int) -> float:
         pace = self._paces.get(model.name)
         return model.typical_s(seconds) if pace is None else pace * seconds
-
-    async def _end_strays(self) -> None:
-        found = await self._db.read(lambda tx: steps.strays(tx, limit=_STRAYS_AT_ONCE))
-        by_provider: dict[str, list[Stray]] = {}
-        for stray in found:
-            by_provider.setdefault(stray.provider, []).append(stray)
-        for name, theirs in by_provider.items():
-            lane = self._lanes.get(name)
-            if lane is not None:
-                with suppress(ProviderError, TimeoutError):
-                    async with asyncio.timeout(lane.limits.call_s):
-                        await self._end_those(lane.provider, theirs)
-
-    async def _end_those(self, provider: Provider, found: Sequence[Stray]) -> None:
-        for stray in found:
-            log.warning("a prediction runs for nobody", generation_id=stray.generation_id)
-            await provider.cancel(stray.provider_id)
-        seen = await provider.fetch_many([stray.provider_id for stray in found])
-        ended: list[tuple[Stray, Prediction]] = []
-        for stray in found:
-            prediction = seen.get(stray.provider_id)
-            if prediction is not None and prediction.status.is_final:
-                ended.append((stray, prediction))
-        now = self._clock.now()
-        if ended:
-            await self._db.write(lambda tx: steps.end_strays(tx, ended, now=now))
 
 
 def _sorted_out(

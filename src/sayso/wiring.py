@@ -37,7 +37,7 @@ from sayso.db.connect import Database, open_database
 from sayso.db.insert import insert_if_new
 from sayso.db.tx import Tx
 from sayso.db.upgrade import upgrade
-from sayso.generations import store
+from sayso.generations import evidence
 from sayso.generations.keeping import VideoKeeper, measure_lips
 from sayso.generations.policy import Policy
 from sayso.generations.service import Generations
@@ -321,7 +321,7 @@ def _render_workers(base: _Base) -> RenderWorkers | None:
         return None
 
     def make_due(tx: Tx, nonce: Nonce) -> None:
-        store.make_due(tx, nonce=nonce, provider_id=None, now=base.clock.now())
+        evidence.make_due(tx, nonce=nonce, provider_id=None, now=base.clock.now())
 
     limits = RenderLimits(
         cpu_s=settings.render_cpu_s,

@@ -205,9 +205,10 @@ async def test_a_nonce_finds_its_prediction(harness: Harness) -> None:
 
     found = await harness.provider.find(attempt.nonce, since=since)
 
-    assert found is not None
+    assert isinstance(found, Prediction)
     assert found.provider_id == made.provider_id
-    assert await harness.provider.find(Nonce("nobodys"), since=since) is None
+    absent = await harness.provider.find(Nonce("nobodys"), since=since)
+    assert not isinstance(absent, Prediction)
 
 
 async def test_success_has_an_output_that_can_be_saved(harness: Harness, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ from sayso.generations.rules import (
     Refused,
     Retry,
     Search,
+    Sought,
     State,
     Store,
     Unclear,
@@ -45,6 +46,7 @@ from sayso.generations.rules import (
     after_submit_error,
     before_submit,
     first_deadline,
+    is_open_again,
     later_status,
     observe,
     orphaned,
@@ -53,7 +55,14 @@ from sayso.generations.rules import (
     stop_of,
 )
 from sayso.ids import AccountId, GenerationId, Nonce, ProviderId
-from sayso.providers.base import Failure, FailureKind, Prediction, PredictionStatus, ProviderTraits
+from sayso.providers.base import (
+    Failure,
+    FailureKind,
+    NeverSent,
+    Prediction,
+    PredictionStatus,
+    ProviderTraits,
+)
 from tests.builders import NOON
 
 TRAITS = ProviderTraits(name="scripted", label="Scripted")
@@ -79,7 +88,8 @@ def an_attempt(**changes: Any) -> AttemptRecord:
     return AttemptRecord(**values | changes)
 
 
-def a_job(*tried: AttemptRecord, **changes: Any) -> Job:
+def a_job(*records: AttemptRecord, **changes: Any) -> Job:
+    tried = tuple(replace(record, number=n) for n, record in enumerate(records, start=1))
     values: dict[str, Any] = {
         "id": GenerationId("g"),
         "account_id": AccountId("alice"),
@@ -384,14 +394,33 @@ def test_a_rejected_create_is_the_end() -> None:
     assert (end.state, end.text, end.release_reason) == (State.FAILED, "No.", "failed")
 
 
-def searched(job: Job, seconds: float, found: Prediction | None = None, **changes: Any) -> Any:
-    options: dict[str, Any] = {"is_answered": True, "traits": TRAITS, "policy": POLICY} | changes
-    return after_search(job, found, now=at(seconds), **options)
+def searched(
+    job: Job,
+    seconds: float,
+    found: Prediction | NeverSent | None = None,
+    *,
+    missed_for_s: float | None = None,
+    **changes: Any,
+) -> Any:
+    missed_at = job.attempt.missed_at
+    since_s = 0.0 if missed_at is None else seconds - (missed_at - NOON) / SECOND
+    elapsed_s = since_s if missed_for_s is None else missed_for_s
+    sought = Sought(found=found, missed_for_s=elapsed_s, **changes)
+    return after_search(job, sought, now=at(seconds), traits=TRAITS, policy=POLICY)
 
 
-def lost(*before: AttemptRecord, missed_s: float | None = None, **changes: Any) -> Job:
-    missed_at = None if missed_s is None else at(missed_s)
-    record = an_attempt(state="submitting", provider_id=None, missed_at=missed_at)
+def lost(
+    *before: AttemptRecord,
+    missed_s: float | None = None,
+    fetched_s: float | None = None,
+    **changes: Any,
+) -> Job:
+    record = an_attempt(
+        state="submitting",
+        provider_id=None,
+        missed_at=None if missed_s is None else at(missed_s),
+        fetched_at=None if fetched_s is None else at(fetched_s),
+    )
     return a_job(*before, record, state=State.SUBMITTING, **changes)
 
 
@@ -420,6 +449,57 @@ def test_a_search_without_an_answer_proves_nothing() -> None:
     assert searched(lost(missed_s=60), 300, is_answered=False) == Search(
         due_at=at(305), missed_at=at(60)
     )
+
+
+def test_a_date_that_jumps_proves_nothing() -> None:
+    # By the date a minute has passed since the first search, in truth a second.
+    decided = searched(lost(missed_s=60), 461, missed_for_s=1)
+
+    assert decided == Search(due_at=at(520), missed_at=at(60))
+    assert searched(lost(missed_s=60), 520, missed_for_s=60) == Recreate()
+
+
+def test_what_was_never_sent_is_sent_again_at_once() -> None:
+    assert searched(lost(), 5, NeverSent()) == Recreate()
+    assert searched(lost(cancel_requested_at=at(4)), 5, NeverSent()).state is State.CANCELED
+
+
+@pytest.mark.parametrize("found", [None, NeverSent()])
+def test_what_was_fetched_is_never_absent(found: NeverSent | None) -> None:
+    job = lost(missed_s=60, fetched_s=2)
+
+    assert searched(job, 300, found) == Search(due_at=at(360), missed_at=at(60))
+    # The deadline is at 600 s; it ends after the grace, and not by a new attempt.
+    assert searched(job, 590, found).due_at == at(600)
+    end = searched(job, 630, found)
+    assert (end.text, end.release_reason) == ("Generation timed out after 10 minutes", "expired")
+
+
+@pytest.mark.parametrize(
+    ("state", "provider_id", "is_open"),
+    [
+        ("absent", None, False),
+        ("refused", None, False),
+        ("failed", IT, False),
+        ("processing", IT, True),  # Its callback came after all.
+        ("submitting", None, True),  # Its input was fetched after all.
+    ],
+)
+def test_an_attempt_that_runs_after_all_is_not_sent_again(
+    state: str, provider_id: ProviderId | None, *, is_open: bool
+) -> None:
+    finished_at = NOON if state == "failed" else None
+    attempt = an_attempt(state=state, provider_id=provider_id, finished_at=finished_at)
+
+    assert is_open_again(a_job(attempt, state=State.CREATED)) is is_open
+    assert not is_open_again(a_job(attempt, state=State.SUBMITTING))
+
+
+def test_a_twin_is_neither_the_attempt_nor_a_try() -> None:
+    failed, twin = an_attempt(state="failed"), an_attempt(state="failed", twin_of=1)
+    job = a_job(failed, twin, attempts=1)
+
+    assert (job.attempt.number, job.next_number, job.count("failed")) == (1, 3, 1)
 
 
 def test_three_creates_that_vanish_are_enough() -> None:

@@ -298,6 +298,9 @@ predictions: Final = _table(
     _number("submitted_at", optional=True),
     _number("missed_at", optional=True),  # When a search for it first found nothing.
     _number("finished_at", optional=True),
+    _number("fetched_at", optional=True),  # When the provider first fetched an input of its own.
+    _number("called_at", optional=True),  # When its last callback came.
+    _number("twin_of", optional=True),  # The attempt whose create call made this one as well.
     UniqueConstraint("nonce"),
     UniqueConstraint("provider", "provider_id"),
     UniqueConstraint("loss_transfer_id"),

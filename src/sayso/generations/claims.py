@@ -3,6 +3,7 @@
     look_around       how much is due for whom, and when the next one is
     claim             take rows whose time has come and whose lease is over
     intend            created -> submitting: the attempt and its nonce, before any call
+    adopt             created -> submitting: an attempt that runs after all
     inputs_of         what a create call needs
     release, extend   hand rows back unchanged; keep those that are still being worked on
 
@@ -67,6 +68,13 @@ _ATTEMPT_COLUMNS: Final = (
     p.submitted_at,
     p.missed_at,
     p.finished_at,
+    p.fetched_at,
+    p.called_at,
+    p.twin_of,
+)
+_ATTEMPT_FIELDS: Final = (
+    "number",
+    *(column.name for column in _ATTEMPT_COLUMNS[1:]),
 )
 
 
@@ -180,10 +188,10 @@ def intend(tx: Tx, jobs: Sequence[Job], nonces: Sequence[Nonce], *, now: Instant
     for job, nonce in zip(jobs, nonces, strict=True):
         if job.tried and job.attempt.state == "refused":
             record = replace(job.attempt, state="submitting", submitted_at=now)
-            tried = (*job.tried[:-1], record)
+            tried = tuple(record if one.number == record.number else one for one in job.tried)
         else:
             record = AttemptRecord(
-                number=job.attempts + 1,
+                number=job.next_number,
                 nonce=nonce,
                 provider_id=None,
                 state="submitting",
@@ -209,6 +217,20 @@ def intend(tx: Tx, jobs: Sequence[Job], nonces: Sequence[Nonce], *, now: Instant
     return intended
 
 
+def adopt(tx: Tx, jobs: Sequence[Job], *, now: Instant) -> None:
+    """Hand back claimed jobs as submitted ones: nothing is sent, their attempts are searched for.
+
+    See `rules.is_open_again`.
+    """
+    if jobs:
+        tx.execute(_ADOPT, {"ids": listed(job.id for job in jobs), "now": now})
+
+
+_ADOPT: Final = (
+    update(generations)
+    .where(among(g.id))
+    .values(state="submitting", due_at=bindparam("now"), lease_until=0, claim_token=None)
+)
 _SEND_AGAIN: Final = (
     update(predictions)
     .where(p.nonce == bindparam("of_nonce"))
@@ -304,17 +326,8 @@ _EXTEND: Final = (
 def _attempts(tx: Tx, ids: Sequence[GenerationId]) -> dict[GenerationId, tuple[AttemptRecord, ...]]:
     rows = tx.execute(_ATTEMPTS, {"ids": listed(ids)})
     tried: dict[GenerationId, tuple[AttemptRecord, ...]] = {}
-    for generation_id, number, nonce, provider_id, state, output, submitted, missed, ended in rows:
-        record = AttemptRecord(
-            number=number,
-            nonce=nonce,
-            provider_id=provider_id,
-            state=state,
-            output=output,
-            submitted_at=submitted,
-            missed_at=missed,
-            finished_at=ended,
-        )
+    for generation_id, *values in rows:
+        record = AttemptRecord(**dict(zip(_ATTEMPT_FIELDS, values, strict=True)))
         tried[generation_id] = (*tried.get(generation_id, ()), record)
     return tried
 

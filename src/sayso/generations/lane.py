@@ -4,6 +4,7 @@
     search()   submitting          -> find, or send again where that is harmless
     look()     running             -> one list call for many, cancels before it
     keep()     storing             -> fetch, probe and store the video
+    find(), fetch(), cancel()      single calls, bounded, for the sweep
 
 Each provider has a lane of its own, and each kind of call a bound of its own, so a provider that is
 slow or hangs holds up nobody else, and hanging creates do not hold up the looks. A lane touches no
@@ -30,6 +31,7 @@ from sayso.generations.rules import (
     End,
     Job,
     Search,
+    Sought,
     State,
     View,
     Wait,
@@ -41,10 +43,11 @@ from sayso.generations.rules import (
     stop_of,
 )
 from sayso.generations.written import KeptVideo, Outcome, Step
-from sayso.ids import GenerationId, ProviderId
+from sayso.ids import GenerationId, Nonce, ProviderId
 from sayso.providers.base import (
     Attempt,
     LipSyncInputs,
+    NeverSent,
     Prediction,
     PredictionStatus,
     Provider,
@@ -52,8 +55,11 @@ from sayso.providers.base import (
 
 T = TypeVar("T")
 
-# A search looks back a little further than the call: clocks differ.
-_SINCE_S: Final = 300
+# A search looks back further than the call: our clock may have been set meanwhile, and the
+# provider's is another one.
+_SINCE_S: Final = 3_600
+# Searches whose beginning is remembered; to forget them all only makes them longer.
+_MOST_MISSED: Final = 10_000
 
 log = structlog.get_logger()
 
@@ -114,6 +120,8 @@ class Lane:
         self._policy = policy
         self._typical_s = typical_s
         self._reads = asyncio.Semaphore(limits.reads)
+        self._out: set[Nonce] = set()
+        self._missed_at_s: dict[Nonce, float] = {}
 
     def capacity(self, state: State) -> int:
         """Return how many rows in this state may be in hand at the same time."""
@@ -169,6 +177,7 @@ class Lane:
             model=model,
             deadline_at=job.deadline_at,
         )
+        self._out.add(attempt.nonce)
         try:
             made = await self._call(self.provider.submit(attempt, inputs))
         except ProviderError as error:
@@ -177,6 +186,8 @@ class Lane:
                 error, now=self._clock.now(), traits=self.traits, policy=self._policy
             )
             return self._step(job, token, outcome, raw_error=error.raw or str(error))
+        finally:
+            self._out.discard(attempt.nonce)
         return self._bind(job, token, made)
 
     def _bind(self, job: Job, token: str, made: Prediction) -> Step:
@@ -190,12 +201,13 @@ class Lane:
     async def _search(self, job: Job, inputs: LipSyncInputs | None, token: str) -> None:
         provider_id = job.attempt.provider_id
         if provider_id is not None:
+            self._missed_at_s.pop(job.attempt.nonce, None)
             # The answer was recorded after all: by the call itself, or by a callback.
             known = Prediction(provider_id=provider_id, status=PredictionStatus.STARTING)
             outcome: Outcome = Bind(known)
             step = Step(job=job, token=token, outcome=outcome, look_at=self._clock.now())
         elif self.traits.submit_is_idempotent:
-            outcome = self._after_search(job, None, is_answered=False)
+            outcome = self._after_search(job, Sought(is_answered=False))
             is_over = isinstance(outcome, End)
             step = (
                 self._step(job, token, outcome) if is_over else await self._sent(job, inputs, token)
@@ -205,34 +217,41 @@ class Lane:
         await self._record(token, step)
 
     async def _searched(self, job: Job) -> Outcome:
-        since = after(job.attempt.submitted_at or job.created_at, -_SINCE_S)
+        nonce = job.attempt.nonce
+        if nonce in self._out:
+            # The date has jumped over the lease: the call is not lost, it is still out.
+            return self._after_search(job, Sought(is_answered=False))
+        begun_s = self._clock.monotonic_s()
         try:
-            async with self._reads:
-                found = await self._call(self.provider.find(job.attempt.nonce, since=since))
+            found = await self.find(nonce, job.attempt.submitted_at or job.created_at)
         except ProviderError as error:
             log.warning("a search failed", code=error.code, raw=error.raw, **_ids(job))
-            return self._after_search(job, None, is_answered=False)
-        outcome = self._after_search(job, found, is_answered=True)
+            return self._after_search(job, Sought(is_answered=False))
+        if len(self._missed_at_s) >= _MOST_MISSED:
+            self._missed_at_s.clear()
+        missed_at_s = self._missed_at_s.setdefault(nonce, begun_s)
+        sought = Sought(found=found, missed_for_s=begun_s - missed_at_s)
+        outcome = self._after_search(job, sought)
         if not isinstance(outcome, Search):
+            self._missed_at_s.pop(nonce, None)
             log.warning("a lost create was cleared up", how=type(outcome).__name__, **_ids(job))
         return outcome
 
-    def _after_search(self, job: Job, found: Prediction | None, *, is_answered: bool) -> Outcome:
-        return after_search(
-            job,
-            found,
-            is_answered=is_answered,
-            now=self._clock.now(),
-            traits=self.traits,
-            policy=self._policy,
-        )
+    def _after_search(self, job: Job, sought: Sought) -> Outcome:
+        now = self._clock.now()
+        return after_search(job, sought, now=now, traits=self.traits, policy=self._policy)
+
+    async def find(self, nonce: Nonce, submitted_at: Instant) -> Prediction | NeverSent | None:
+        """Search for the prediction of a create call that was made then."""
+        async with self._reads:
+            return await self._call(self.provider.find(nonce, since=after(submitted_at, -_SINCE_S)))
 
     # running
 
     async def _look(self, jobs: Sequence[Job], token: str) -> None:
         now = self._clock.now()
-        await _all(self._cancel(job) for job in jobs if stop_of(job, now) is not None)
-        seen = await self._fetch([_provider_id(job) for job in jobs])
+        await _all(self.cancel(_provider_id(job)) for job in jobs if stop_of(job, now) is not None)
+        seen = await self.fetch([_provider_id(job) for job in jobs])
         steps: list[Step] = []
         unchanged: list[tuple[GenerationId, Instant]] = []
         now = self._clock.now()
@@ -254,14 +273,15 @@ class Lane:
             steps.append(Step(job=job, token=token, outcome=outcome, seen=prediction))
         await self._recorder.record(Batch(token, steps, unchanged))
 
-    async def _cancel(self, job: Job) -> None:
+    async def cancel(self, provider_id: ProviderId) -> None:
+        """Ask for the end of a prediction; whoever looks at it next sees what came of that."""
         try:
             async with self._reads:
-                await self._call(self.provider.cancel(_provider_id(job)))
+                await self._call(self.provider.cancel(provider_id))
         except ProviderError as error:
-            log.warning("a cancel failed", code=error.code, raw=error.raw, **_ids(job))
+            log.warning("a cancel failed", code=error.code, raw=error.raw, provider_id=provider_id)
 
-    async def _fetch(self, ids: Sequence[ProviderId]) -> Mapping[ProviderId, Prediction]:
+    async def fetch(self, ids: Sequence[ProviderId]) -> Mapping[ProviderId, Prediction]:
         """Return what the provider says of these; nothing when it does not answer."""
         try:
             async with self._reads:

@@ -29,6 +29,8 @@ class Policy:
     """Longest wait when a provider refuses for now."""
     settle_s: float = 60
     """Time after which a create whose answer was lost is searched for, and searched again."""
+    search_max_s: float = 900
+    """Time after a create call without an answer in which a late twin of it is searched for."""
     lost_creates: int = 3
     """Creates of one generation that may vanish before it fails."""
     keep_retry_s: float = 2

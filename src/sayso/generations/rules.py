@@ -4,6 +4,7 @@
     Job                     what the reconciler knows of a generation when it takes a step
     observe()               a look at a running prediction -> Wait | Store | Retry | End
     after_search()          a search for a lost prediction -> Bind | Search | Recreate | End
+    is_open_again()         an attempt that was given up and turned out to run after all
     after_submit_error()    a create call that failed      -> Refused | Unclear | End
     before_submit()         what ends a generation before anything is sent
     after_keep_error()      a video that could not be stored -> Later | End
@@ -35,6 +36,7 @@ from sayso.generations.policy import Policy
 from sayso.ids import AccountId, GenerationId, Nonce, ProviderId
 from sayso.providers.base import (
     FailureKind,
+    NeverSent,
     Prediction,
     PredictionStatus,
     ProviderTraits,
@@ -109,6 +111,12 @@ class AttemptRecord:
     submitted_at: Instant | None
     missed_at: Instant | None
     finished_at: Instant | None
+    fetched_at: Instant | None = None
+    """When its provider first fetched an input by a link of its own: it has the create call."""
+    called_at: Instant | None = None
+    """When its last callback came."""
+    twin_of: int | None = None
+    """The attempt that it doubles: one create call, two predictions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,11 +145,29 @@ class Job:
     @property
     def attempt(self) -> AttemptRecord:
         """The latest attempt; there is one in every state but `created`."""
-        return self.tried[-1]
+        return next(record for record in self.tried if record.number == self.attempts)
+
+    @property
+    def next_number(self) -> int:
+        """The number of an attempt that is made now."""
+        return max((record.number for record in self.tried), default=0) + 1
 
     def count(self, state: str) -> int:
         """Return how many attempts ended in this state."""
-        return sum(record.state == state for record in self.tried)
+        return sum(record.state == state and not record.twin_of for record in self.tried)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sought:
+    """What a search for a lost prediction came to.
+
+    `is_answered` says whether the provider answered at all. `missed_for_s` is how long this process
+    has searched for it in vain, by a clock that does not jump.
+    """
+
+    found: Prediction | NeverSent | None = None
+    is_answered: bool = True
+    missed_for_s: float = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,37 +375,46 @@ def after_submit_error(
     return Unclear(due_at=after(now, wait_s))
 
 
+def is_open_again(job: Job) -> bool:
+    """Whether a generation that waits to be sent has an attempt that runs after all.
+
+    It was refused or counted as absent, and then its callback came, or its input was fetched: to
+    send another now would be to pay twice.
+    """
+    if job.state is not State.CREATED or not job.attempts:
+        return False
+    attempt = job.attempt
+    return attempt.finished_at is None and attempt.state in _MAY_RUN
+
+
+_MAY_RUN: Final = frozenset({"submitting", "starting", "processing"})
+
+
 def after_search(
-    job: Job,
-    found: Prediction | None,
-    *,
-    is_answered: bool,
-    now: Instant,
-    traits: ProviderTraits,
-    policy: Policy,
+    job: Job, sought: Sought, *, now: Instant, traits: ProviderTraits, policy: Policy
 ) -> Searched:
     """Decide what follows from a search for the prediction of a create call without an answer.
 
     It counts as absent when two searches, `settle_s` apart, did not see it, and the first was
-    made no earlier than `settle_s` after the call: a list may lag behind. A search that the
-    provider did not answer (`is_answered` False) proves nothing.
+    made no earlier than `settle_s` after the call: a list may lag behind. The date alone does not
+    prove that so much time has passed, nor does a search without an answer prove anything. Whose
+    input was fetched is not absent, whatever the lists say: it is searched for until its time is
+    over.
     """
-    if found is not None:
-        return Bind(found)
-    submitted_at = job.attempt.submitted_at or job.created_at
-    missed_at = job.attempt.missed_at
+    if isinstance(sought.found, Prediction):
+        return Bind(sought.found)
+    is_unsent = isinstance(sought.found, NeverSent) and job.attempt.fetched_at is None
     stop = stop_of(job, now)
-    if stop is not None and now >= after(max(stop.since, submitted_at), policy.cancel_grace_s):
-        return end_of(stop, job, traits)
-    if stop is not None or not is_answered:
-        wait_s = policy.poll_s if stop is None else policy.stop_poll_s
-        return Search(due_at=after(now, wait_s), missed_at=missed_at)
-    if missed_at is not None:
-        return _after_second_search(job, missed_at, now=now, traits=traits, policy=policy)
-    settled_at = after(submitted_at, policy.settle_s)
-    if now < settled_at:
-        return Search(due_at=settled_at, missed_at=None)
-    return Search(due_at=after(now, policy.settle_s), missed_at=now)
+    if stop is not None:
+        since = max(stop.since, job.attempt.submitted_at or job.created_at)
+        if is_unsent or now >= after(since, policy.cancel_grace_s):
+            return end_of(stop, job, traits)
+        return Search(due_at=after(now, policy.stop_poll_s), missed_at=job.attempt.missed_at)
+    if is_unsent:
+        return _recreate(job, traits, policy)
+    if not sought.is_answered:
+        return _search_again(job, after(now, policy.poll_s), job.attempt.missed_at, now)
+    return _after_miss(job, sought.missed_for_s, now=now, traits=traits, policy=policy)
 
 
 def after_keep_error(
@@ -485,12 +520,29 @@ def _after_failure(job: Job, seen: Prediction, stop: Stop | None, view: View) ->
     return failed(failure.code, failure.text)
 
 
-def _after_second_search(
-    job: Job, missed_at: Instant, *, now: Instant, traits: ProviderTraits, policy: Policy
-) -> Search | Recreate | End:
-    proven_at = after(missed_at, policy.settle_s)
-    if now < proven_at:
-        return Search(due_at=proven_at, missed_at=missed_at)
+def _after_miss(
+    job: Job, missed_for_s: float, *, now: Instant, traits: ProviderTraits, policy: Policy
+) -> Searched:
+    is_fetched = job.attempt.fetched_at is not None
+    missed_at = job.attempt.missed_at
+    settled_at = after(job.attempt.submitted_at or job.created_at, policy.settle_s)
+    if missed_at is None and now < settled_at:
+        return _search_again(job, settled_at, None, now)
+    proven_at = after(missed_at or now, policy.settle_s)
+    if now >= proven_at and missed_for_s >= policy.settle_s and not is_fetched:
+        return _recreate(job, traits, policy)
+    left_s = policy.settle_s if is_fetched else policy.settle_s - missed_for_s
+    due_at = max(proven_at, after(now, max(left_s, policy.stop_poll_s)))
+    return _search_again(job, due_at, missed_at or now, now)
+
+
+def _search_again(job: Job, due_at: Instant, missed_at: Instant | None, now: Instant) -> Search:
+    return Search(
+        due_at=_no_later_than_stop(job, job.deadline_at, due_at, now), missed_at=missed_at
+    )
+
+
+def _recreate(job: Job, traits: ProviderTraits, policy: Policy) -> Recreate | End:
     # The attempt that has just proved absent is not among them yet.
     if job.count("absent") + 1 >= policy.lost_creates:
         return failed("provider_error", f"{traits.label} did not take the generation")

@@ -19,8 +19,9 @@ from sayso.db.changes import Wake
 from sayso.db.connect import Database
 from sayso.db.tx import Topic
 from sayso.errors import NoSuchGeneration, StillCreating
-from sayso.generations import store
+from sayso.generations import evidence, store
 from sayso.generations.cursor import from_cursor, to_cursor
+from sayso.generations.evidence import Callback, Taken
 from sayso.generations.generation import Cost, Generation, Key, Order, Page, Receipt, Started
 from sayso.generations.policy import Policy
 from sayso.generations.rules import first_deadline
@@ -197,12 +198,25 @@ class Generations:
     async def make_due(self, *, nonce: Nonce, provider_id: ProviderId | None = None) -> bool:
         """Let the generation of this attempt be looked at now; False for an unknown nonce.
 
-        This is all that a callback does. `provider_id` is the prediction that it names.
+        `provider_id` is the prediction that whoever says so names.
         """
         now = self._clock.now()
         return await self._db.write(
-            lambda tx: store.make_due(tx, nonce=nonce, provider_id=provider_id, now=now)
+            lambda tx: evidence.make_due(tx, nonce=nonce, provider_id=provider_id, now=now)
         )
+
+    async def take_callback(self, callback: Callback) -> Taken:
+        """Take a verified callback, once: its generation will be looked at now."""
+        now = self._clock.now()
+        return await self._db.write(lambda tx: evidence.take_callback(tx, callback, now=now))
+
+    async def note_fetch(self, nonce: Nonce) -> bool:
+        """Note that a provider has fetched an input; False for an unknown nonce, or a second time.
+
+        An attempt whose input was fetched is never counted as absent.
+        """
+        now = self._clock.now()
+        return await self._db.write(lambda tx: evidence.note_fetch(tx, nonce, now=now))
 
     async def _place(self, order: Order, key: Key | None) -> Generation:
         model = order.model

@@ -2,12 +2,14 @@
 
     write_steps       move the rows, note it on their attempts, settle
     settle            the only way to money
-    strays            attempts that still run for a generation that has ended or moved on
+    note_attempts     what became of attempts
+    book_loss         what an attempt cost us and nobody pays for
     pace_of           how long the latest generations of a model took
     prune_keys        forget old `Idempotency-Key`s
 
 Every write carries the claim's token, except a create's answer: it is recorded on its attempt
-whatever became of the claim.
+whatever became of the claim. An attempt that a callback has bound meanwhile is neither refused nor
+absent, whatever the call came to.
 """
 
 from __future__ import annotations
@@ -24,7 +26,6 @@ from sqlalchemy import (
     bindparam,
     delete,
     func,
-    or_,
     select,
     update,
 )
@@ -37,6 +38,7 @@ from sayso.credits.rules import Micros, ReleaseReason, Settlement, capturing, re
 from sayso.db.listed import among, listed
 from sayso.db.tables import artifacts, generations, idempotency_keys, predictions
 from sayso.db.tx import Topic, Tx, announce
+from sayso.generations import evidence
 from sayso.generations.rules import Bind, End, Job, State
 from sayso.generations.store import hold_id_of
 from sayso.generations.written import (
@@ -47,7 +49,7 @@ from sayso.generations.written import (
     attempt_after,
     row_after,
 )
-from sayso.ids import GenerationId, ProviderId
+from sayso.ids import GenerationId
 from sayso.providers.base import Prediction, PredictionStatus
 
 Tell = Callable[[Tx, Sequence[GenerationId], Instant], None]
@@ -65,14 +67,14 @@ def write_steps(
     All steps share one transaction. The same steps again find their rows moved, and do nothing.
     `tell` hears of the rows whose watchers see a difference.
     """
-    answered = [step for step in steps if isinstance(step.outcome, Bind)]
-    _record_answers(tx, answered)
     rows = _lock(tx, [step.job.id for step in steps])
+    answered = [step for step in steps if isinstance(step.outcome, Bind)]
+    _record_answers(tx, answered, now)
     won = [step for step in steps if _is_ours(rows.get(step.job.id), step)]
     lost = frozenset(step.job.id for step in steps) - {step.job.id for step in won}
     written = [row_after(step, rows[step.job.id], now=now) for step in won]
     changes = [c for step in won if (c := attempt_after(step, now=now)) is not None]
-    _note_attempts(tx, changes)
+    note_attempts(tx, changes)
     _move(tx, [w for w in written if w.end is None])
     ends = [
         _Ending(step.job, w, w.end)
@@ -83,7 +85,7 @@ def write_steps(
     settle(tx, ends, now=now)
     for change in changes:
         if change.is_loss:
-            _book_loss(tx, change, now)
+            book_loss(tx, change, now)
     _wake_lost(tx, [step.job.id for step in answered if step.job.id in lost], now)
     news = [w.id for w in written if w.is_news]
     if news:
@@ -116,46 +118,6 @@ def _settlement(end: End, price_micros: int) -> Settlement:
     if end.state is State.SUCCEEDED:
         return capturing(Micros(price_micros))
     return releasing(ReleaseReason(end.release_reason or "failed"))
-
-
-@dataclass(frozen=True, slots=True)
-class Stray:
-    """An attempt that may still run, for a generation that has ended or moved on."""
-
-    generation_id: GenerationId
-    number: int
-    provider: str
-    provider_id: ProviderId
-
-
-def strays(tx: Tx, *, limit: int) -> list[Stray]:
-    """Return attempts that nobody waits for any more and that have not ended yet."""
-    rows = tx.execute(
-        select(p.generation_id, p.attempt, p.provider, p.provider_id)
-        .join(generations, g.id == p.generation_id)
-        .where(
-            p.finished_at.is_(None),
-            p.provider_id.is_not(None),
-            or_(g.completed_at.is_not(None), p.attempt < g.attempts),
-        )
-        .limit(limit)
-    )
-    return [Stray(*row) for row in rows]
-
-
-def end_strays(tx: Tx, ended: Sequence[tuple[Stray, Prediction]], *, now: Instant) -> None:
-    """Note how strays ended, and book what they cost as our loss."""
-    for stray, seen in ended:
-        change = AttemptChange(
-            generation_id=stray.generation_id,
-            number=stray.number,
-            state=seen.status.value,
-            cost_micros=seen.cost_micros,
-            finished_at=now,
-            is_loss=True,
-        )
-        _note_attempts(tx, [change])
-        _book_loss(tx, change, now)
 
 
 def pace_of(tx: Tx, *, model: str, limit: int = 20) -> list[tuple[float, int]]:
@@ -191,9 +153,12 @@ def _is_ours(row: Any, step: Step) -> bool:
     return bool(row and row.claim_token == step.token and row.state == step.job.state)
 
 
-def _record_answers(tx: Tx, steps: Sequence[Step]) -> None:
-    """Record the answers of create calls on their attempts, whoever has the claim by now."""
-    answers = [
+def _record_answers(tx: Tx, steps: Sequence[Step], now: Instant) -> None:
+    """Record the answers of create calls on their attempts, whoever has the claim by now.
+
+    An attempt that has another prediction by now, from a callback, has a twin.
+    """
+    answers: list[dict[str, Any]] = [
         {
             "of_id": step.job.id,
             "number": step.job.attempt.number,
@@ -203,10 +168,21 @@ def _record_answers(tx: Tx, steps: Sequence[Step]) -> None:
         for step in steps
         if isinstance(step.outcome, Bind)
     ]
-    if answers:
-        tx.execute(_ANSWER, answers)
+    if not answers or tx.execute(_ANSWER, answers).rowcount == len(answers):
+        return
+    rows = tx.execute(_ANSWERED, {"ids": listed(answer["of_id"] for answer in answers)})
+    bound = {(row.generation_id, row.attempt): row for row in rows}
+    for answer in answers:
+        attempt = bound.get((answer["of_id"], answer["number"]))
+        if attempt is None or attempt.provider_id == answer["answer"]:
+            continue
+        if not evidence.is_known(tx, attempt.provider, answer["answer"]):
+            evidence.add_twin(tx, attempt, answer["answer"], now=now)
 
 
+_ANSWERED: Final = select(
+    p.generation_id, p.attempt, p.provider, p.provider_id, p.submitted_at
+).where(among(p.generation_id))
 _ANSWER: Final = (
     update(predictions)
     .where(
@@ -237,24 +213,30 @@ _WAKE: Final = (
 )
 
 
-def _note_attempts(tx: Tx, changes: Sequence[AttemptChange]) -> None:
-    if changes:
-        tx.execute(
-            _NOTE,
-            [
-                {
-                    "of_id": change.generation_id,
-                    "number": change.number,
-                    "new_state": change.state,
-                    "new_output": change.output,
-                    "cost": change.cost_micros,
-                    "raw": change.raw_error,
-                    "missed": change.missed_at,
-                    "finished": change.finished_at,
-                }
-                for change in changes
-            ],
-        )
+def note_attempts(tx: Tx, changes: Sequence[AttemptChange]) -> None:
+    """Write what became of attempts."""
+    usual = [change for change in changes if change.state not in _NOT_CREATED]
+    if usual:
+        tx.execute(_NOTE, [_noted(change) for change in usual])
+    not_created = [change for change in changes if change.state in _NOT_CREATED]
+    if not_created:
+        tx.execute(_NOTE_UNBOUND, [_noted(change) for change in not_created])
+
+
+_NOT_CREATED: Final = frozenset({"refused", "absent"})
+
+
+def _noted(change: AttemptChange) -> dict[str, Any]:
+    return {
+        "of_id": change.generation_id,
+        "number": change.number,
+        "new_state": change.state,
+        "new_output": change.output,
+        "cost": change.cost_micros,
+        "raw": change.raw_error,
+        "missed": change.missed_at,
+        "finished": change.finished_at,
+    }
 
 
 _NOTE: Final = (
@@ -269,6 +251,9 @@ _NOTE: Final = (
         finished_at=func.coalesce(bindparam("finished", type_=BigInteger), p.finished_at),
     )
 )
+
+
+_NOTE_UNBOUND: Final = _NOTE.where(p.provider_id.is_(None))
 
 
 def _move(tx: Tx, written: Sequence[Written]) -> None:
@@ -412,7 +397,8 @@ _VIDEOS: Final = select(artifacts.c.account_id, artifacts.c.sha256, artifacts.c.
 )
 
 
-def _book_loss(tx: Tx, change: AttemptChange, now: Instant) -> None:
+def book_loss(tx: Tx, change: AttemptChange, now: Instant) -> None:
+    """Book what an attempt cost as our loss."""
     ledger.book_loss(
         tx,
         generation_id=change.generation_id,

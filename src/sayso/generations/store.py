@@ -1,13 +1,13 @@
-"""Generations in SQL: orders, keys, and what the doors read. The reconciler's part: `steps.py`.
+"""Generations in SQL: orders, keys, and what the doors read.
 
     reserve, give_back            an `Idempotency-Key` before and after the order is made
     place                         an order: row, key and hold, together or not at all
     request_cancel, erase         what a customer may do to one
-    make_due                      a callback: look at this one now
     find, page, changed_since     reads; `CHECK` and `VERSION` are the hottest, to be prepared
     receipt_of                    what it did cost
 
-Every function takes `tx`; ids and times are arguments, so each of them may be run again.
+The reconciler's part is in `steps.py`, what providers let us know in `evidence.py`. Every function
+takes `tx`; ids and times are arguments, so each of them may be run again.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ from sayso.generations.generation import (
 )
 from sayso.generations.pace import PERCENT_STORED_INPUTS
 from sayso.generations.rules import State
-from sayso.ids import AccountId, GenerationId, HoldId, Nonce, ProviderId
+from sayso.ids import AccountId, GenerationId, HoldId
 
 RESERVED_S: Final = 300
 """How long a key may be without an answer before its request counts as dead."""
@@ -348,37 +348,6 @@ def erase(
             ).one_or_none()
             keys.extend([] if row is None else [ArtifactKey(row.storage_key)])
     return tuple(keys)
-
-
-def make_due(tx: Tx, *, nonce: Nonce, provider_id: ProviderId | None, now: Instant) -> bool:
-    """Let the generation of this attempt be looked at now; return False for an unknown nonce.
-
-    A callback that names the prediction before the create call has answered is that answer.
-    """
-    p = predictions.c
-    row = tx.execute(
-        select(p.generation_id, p.attempt, p.provider_id).where(p.nonce == nonce)
-    ).one_or_none()
-    if row is None:
-        return False
-    if provider_id is not None and row.provider_id is None:
-        tx.execute(
-            update(predictions)
-            .where(
-                p.generation_id == row.generation_id,
-                p.attempt == row.attempt,
-                p.provider_id.is_(None),
-            )
-            # One that counted as absent runs after all: `steps.strays` will end it.
-            .values(provider_id=provider_id, state="processing", finished_at=None)
-        )
-    tx.execute(
-        update(generations)
-        .where(g.id == row.generation_id, g.due_at > now, g.state.in_(LIVE_STATES))
-        .values(due_at=now)
-    )
-    announce(tx, Topic.DUE)
-    return True
 
 
 def find(tx: Tx, account_id: AccountId, generation_id: GenerationId) -> Generation | None:

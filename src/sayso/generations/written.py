@@ -211,7 +211,8 @@ def attempt_after(  # noqa: PLR0911 (a table: one answer for each decision)
         case Search():
             return replace(change, missed_at=outcome.missed_at)
         case Recreate():
-            return replace(change, state="absent", finished_at=now)
+            # Not finished: it is searched for a while longer, should it come late after all.
+            return replace(change, state="absent")
         case Refused():
             return replace(change, state="refused")
         case End():

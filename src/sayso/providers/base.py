@@ -1,7 +1,9 @@
 """What a provider is: one protocol, and the values that cross it.
 
     Provider            submit, fetch_many, find, cancel, save_output
+    CallsBack           what one that sends signed callbacks knows besides
     ProviderTraits      what the reconciler has to know about one
+    NeverSent           a search that proved that there is nothing to find
     Prediction          one attempt as the provider sees it, in our words
     Failure             why a prediction failed, and what follows from that
     Attempt             one try of a generation, written down before the call
@@ -19,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from sayso.catalogue.catalogue import Model, OptionValue
 from sayso.clock import Instant
@@ -150,6 +152,11 @@ class ProviderTraits:
     is_ours: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class NeverSent:
+    """A search proved that the create call never reached the provider."""
+
+
 class Provider(Protocol):
     """Who makes predictions. Every call is bounded in time by the provider's own client."""
 
@@ -172,10 +179,12 @@ class Provider(Protocol):
         """
         ...
 
-    async def find(self, nonce: Nonce, *, since: Instant) -> Prediction | None:
+    async def find(self, nonce: Nonce, *, since: Instant) -> Prediction | NeverSent | None:
         """Search what was created since then for the attempt with this nonce.
 
-        Raises `ProviderUnavailable`, `ProviderTimedOut`.
+        None is not seen, which proves nothing by itself: lists lag behind. A search that could not
+        look at everything raises `ProviderUnavailable`; an answer counts as the whole of it. Raises
+        `ProviderUnavailable`, `ProviderTimedOut`.
         """
         ...
 
@@ -192,4 +201,23 @@ class Provider(Protocol):
 
         Raises `OutputLost`, `ProviderUnavailable`, `ProviderTimedOut`.
         """
+        ...
+
+
+@runtime_checkable
+class CallsBack(Protocol):
+    """A provider that tells us of changes by callbacks, signed as webhooks are.
+
+    They come to `/callbacks/{traits.name}/{nonce}`; whoever verifies them keeps the secrets.
+    """
+
+    async def callback_secrets(self) -> Sequence[str]:
+        """Ask the provider for the secrets with which it signs now, as `whsec_...`.
+
+        Raises `ProviderUnavailable`, `ProviderTimedOut`.
+        """
+        ...
+
+    def prediction_of(self, body: bytes) -> ProviderId | None:
+        """Return which prediction the body of a verified callback is about; None if none."""
         ...

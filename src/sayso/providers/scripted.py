@@ -11,6 +11,7 @@ nothing sleeps:
     provider.counts                                             # calls by kind: create, read, ...
 
 `on_created` is awaited while the create call is still out, which is when a fast callback comes.
+A callback about a prediction is `callback_body(id)`, signed with its `callback_secret`.
 With `journal` it remembers its predictions across the death of the process, as a real one would.
 With `answers_any_id` it knows every id it is asked for. It passes the contract suite of providers.
 """
@@ -18,7 +19,9 @@ With `answers_any_id` it knows every id it is asked for. It passes the contract 
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import secrets
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -43,6 +46,7 @@ from sayso.providers.base import (
     Failure,
     FailureKind,
     LipSyncInputs,
+    NeverSent,
     Prediction,
     PredictionStatus,
     ProviderTraits,
@@ -62,6 +66,8 @@ class Create(StrEnum):
     """It never arrives; the caller sees a time-out."""
     LOST_ANSWER = "lost_answer"
     """The prediction runs; the caller sees a time-out."""
+    UNSENT = "unsent"
+    """The caller sees a time-out before anything was sent; a search proves that."""
     DOUBLED = "doubled"
     """The prediction runs twice; the caller learns of one of them."""
     REFUSED = "refused"
@@ -133,10 +139,12 @@ class ScriptedProvider:
         self._by_nonce: dict[Nonce, list[_Running]] = {}
         self._journal = journal
         self._answers_any_id = answers_any_id
+        self._unsent: set[Nonce] = set()
         self._open = asyncio.Event()
         self._open.set()
         self.traits = traits
         self.counts: Counter[str] = Counter()
+        self.callback_secret = new_callback_secret()
         self.on_created: Callable[[Nonce, ProviderId], Awaitable[None]] | None = None
         if journal is not None and journal.exists():
             self._remember(journal)
@@ -183,6 +191,9 @@ class ScriptedProvider:
             return self._look(earlier[0])
         script = self._next.popleft() if self._next else self._script
         match script.create:
+            case Create.UNSENT:
+                self._unsent.add(attempt.nonce)
+                raise ProviderTimedOut("The provider did not answer.")
             case Create.LOST_REQUEST:
                 raise ProviderTimedOut("The provider did not answer.")
             case Create.REFUSED:
@@ -210,7 +221,7 @@ class ScriptedProvider:
         known = ((identifier, self._by_id.get(identifier)) for identifier in ids)
         return {identifier: self._look(running) for identifier, running in known if running}
 
-    async def find(self, nonce: Nonce, *, since: Instant) -> Prediction | None:
+    async def find(self, nonce: Nonce, *, since: Instant) -> Prediction | NeverSent | None:
         """Search for a nonce among what is listed by now."""
         self.counts["find"] += 1
         await self._open.wait()
@@ -221,7 +232,7 @@ class ScriptedProvider:
             listed_at = after(running.created_at, running.script.listed_s)
             if running.created_at >= since and listed_at <= now:
                 return self._look(running)
-        return None
+        return NeverSent() if nonce in self._unsent else None
 
     async def cancel(self, provider_id: ProviderId) -> None:
         """Cancel a prediction, unless it has ended or ignores that."""
@@ -245,6 +256,27 @@ class ScriptedProvider:
         if running.script.output == "unavailable":
             raise ProviderUnavailable("Try later.", retry_after_s=running.script.retry_after_s)
         await asyncio.to_thread(write_grey_video, target, running.speech_s)
+
+    async def callback_secrets(self) -> Sequence[str]:
+        """Tell with which secret callbacks are signed."""
+        self.counts["secret"] += 1
+        await self._open.wait()
+        if self._faults.reads:
+            raise self._faults.reads.popleft()
+        return [self.callback_secret]
+
+    def prediction_of(self, body: bytes) -> ProviderId | None:
+        """Return the id in a callback's body."""
+        try:
+            told = json.loads(body)
+        except ValueError:
+            return None
+        return ProviderId(told["id"]) if isinstance(told, dict) and "id" in told else None
+
+    def callback_body(self, provider_id: ProviderId) -> bytes:
+        """Return what a callback about a prediction says now."""
+        seen = self._look(self._known(provider_id))
+        return json.dumps({"id": seen.provider_id, "status": seen.status}).encode()
 
     # How it works.
 
@@ -348,6 +380,11 @@ _BAD_LUCK: Final = Failure(
 
 def _output_of(running: _Running) -> str:
     return f"scripted:{running.id}"
+
+
+def new_callback_secret() -> str:
+    """Return a secret as the Standard Webhooks scheme writes it."""
+    return f"whsec_{base64.b64encode(secrets.token_bytes(24)).decode()}"
 
 
 def write_grey_video(target: Path, seconds: float) -> None:

@@ -1,0 +1,112 @@
+"""Strays in SQL: predictions that still run for nobody, and attempts that may.
+
+    strays, end_strays     known to the provider, for a generation that has ended or moved on
+    lost, give_up          create calls without an answer that nobody waits for any more
+
+Whatever a stray costs is our loss; none of it reaches a customer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import and_, case, or_, select, update
+
+from sayso.clock import Instant
+from sayso.db.tables import generations, predictions
+from sayso.db.tx import Tx
+from sayso.generations.steps import book_loss, note_attempts
+from sayso.generations.written import AttemptChange
+from sayso.ids import GenerationId, Nonce, ProviderId
+from sayso.providers.base import Prediction
+
+g = generations.c
+p = predictions.c
+
+_IS_LEFT: Final = or_(g.completed_at.is_not(None), p.attempt < g.attempts, p.twin_of.is_not(None))
+"""Nobody waits for this attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """An attempt that may still run, for a generation that has ended or moved on."""
+
+    generation_id: GenerationId
+    number: int
+    provider: str
+    provider_id: ProviderId
+    submitted_at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """An attempt of which nobody knows whether there is a prediction, and nobody waits for one."""
+
+    generation_id: GenerationId
+    number: int
+    provider: str
+    nonce: Nonce
+    submitted_at: Instant
+    fetched_at: Instant | None
+
+
+def strays(tx: Tx, *, limit: int) -> list[Stray]:
+    """Return attempts that nobody waits for any more and that have not ended yet."""
+    rows = tx.execute(
+        select(p.generation_id, p.attempt, p.provider, p.provider_id, p.submitted_at)
+        .join(generations, g.id == p.generation_id)
+        .where(p.finished_at.is_(None), p.provider_id.is_not(None), _IS_LEFT)
+        .order_by(p.submitted_at)
+        .limit(limit)
+    )
+    return [Stray(*row) for row in rows]
+
+
+def end_strays(tx: Tx, ended: Sequence[tuple[Stray, Prediction]], *, now: Instant) -> None:
+    """Note how strays ended, and book what they cost as our loss."""
+    for stray, seen in ended:
+        change = AttemptChange(
+            generation_id=stray.generation_id,
+            number=stray.number,
+            state=seen.status.value,
+            cost_micros=seen.cost_micros,
+            finished_at=now,
+            is_loss=True,
+        )
+        note_attempts(tx, [change])
+        book_loss(tx, change, now)
+
+
+def lost(tx: Tx, *, limit: int) -> list[Lost]:
+    """Return attempts without a prediction that may have one, and that nobody waits for."""
+    rows = tx.execute(
+        select(p.generation_id, p.attempt, p.provider, p.nonce, p.submitted_at, p.fetched_at)
+        .join(generations, g.id == p.generation_id)
+        .where(
+            p.finished_at.is_(None),
+            p.provider_id.is_(None),
+            p.state.in_(("submitting", "absent")),
+            or_(_IS_LEFT, p.state == "absent"),
+        )
+        .order_by(p.submitted_at)
+        .limit(limit)
+    )
+    return [Lost(*row) for row in rows]
+
+
+def give_up(tx: Tx, generation_id: GenerationId, number: int, *, now: Instant) -> None:
+    """Look for an attempt no longer; a prediction that calls back all the same is heard.
+
+    One whose input was fetched does not become absent by that.
+    """
+    tx.execute(
+        update(predictions)
+        .where(
+            and_(p.generation_id == generation_id, p.attempt == number),
+            p.provider_id.is_(None),
+            p.state.in_(("submitting", "absent")),
+        )
+        .values(state=case((p.fetched_at.is_(None), "absent"), else_=p.state), finished_at=now)
+    )

@@ -1,0 +1,103 @@
+"""A sweep, now and again: what runs at a provider for nobody is found, asked to end, and booked.
+
+    Sweep.run()    one round: search for lost creates, then end the strays
+
+Strays are rare: a late twin, a deadline that the provider ignores, a create call whose generation
+ended before its answer was found. A provider that hangs or breaks holds up no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Final, TypeVar
+
+import structlog
+
+from sayso.clock import SECOND, Clock
+from sayso.db.connect import Database
+from sayso.db.tx import Tx
+from sayso.errors import ProviderError
+from sayso.generations import evidence, strays
+from sayso.generations.lane import Lane
+from sayso.generations.policy import Policy
+from sayso.generations.strays import Lost, Stray
+from sayso.providers.base import NeverSent, Prediction
+
+T = TypeVar("T", Lost, Stray)
+
+_AT_ONCE: Final = 100
+
+log = structlog.get_logger()
+
+
+class Sweep:
+    """See the module's docstring."""
+
+    def __init__(
+        self, db: Database, *, clock: Clock, lanes: Mapping[str, Lane], policy: Policy
+    ) -> None:
+        self._db = db
+        self._clock = clock
+        self._lanes = lanes
+        self._policy = policy
+
+    async def run(self) -> None:
+        """Take one round; what does not answer is left for the next."""
+        lost = await self._read(strays.lost)
+        await asyncio.gather(*(self._look_for(lane, those) for lane, those in self._by_lane(lost)))
+        found = await self._read(strays.strays)
+        await asyncio.gather(*(self._end(lane, those) for lane, those in self._by_lane(found)))
+
+    async def _read(self, query: Callable[..., list[T]]) -> list[T]:
+        return await self._db.read(partial(query, limit=_AT_ONCE))
+
+    def _by_lane(self, rows: Sequence[T]) -> list[tuple[Lane, list[T]]]:
+        theirs: dict[str, list[T]] = {}
+        for row in rows:
+            theirs.setdefault(row.provider, []).append(row)
+        return [(self._lanes[name], those) for name, those in theirs.items() if name in self._lanes]
+
+    async def _look_for(self, lane: Lane, attempts: Sequence[Lost]) -> None:
+        await asyncio.gather(*(self._look_for_one(lane, attempt) for attempt in attempts))
+
+    async def _look_for_one(self, lane: Lane, attempt: Lost) -> None:
+        ids = {"generation_id": attempt.generation_id, "attempt": attempt.number}
+        try:
+            found = await lane.find(attempt.nonce, attempt.submitted_at)
+        except ProviderError as error:
+            log.warning("a late search failed", code=error.code, raw=error.raw, **ids)
+            return
+        now = self._clock.now()
+        if isinstance(found, Prediction):
+            log.error("a create that was given up runs after all", **ids)
+            provider_id = found.provider_id
+
+            def bind(tx: Tx) -> None:
+                evidence.bind_late(tx, attempt.generation_id, attempt.number, provider_id, now=now)
+
+            await self._db.write(bind)
+            return
+        is_over = (now - attempt.submitted_at) / SECOND >= self._policy.search_max_s
+        if isinstance(found, NeverSent) or is_over:
+            if attempt.fetched_at is not None:
+                log.error("a create was never found, though its input was fetched", **ids)
+            await self._db.write(
+                lambda tx: strays.give_up(tx, attempt.generation_id, attempt.number, now=now)
+            )
+
+    async def _end(self, lane: Lane, found: Sequence[Stray]) -> None:
+        for stray in found:
+            log.warning("a prediction runs for nobody", generation_id=stray.generation_id)
+        ids = [stray.provider_id for stray in found]
+        await asyncio.gather(*(lane.cancel(provider_id) for provider_id in ids))
+        seen = await lane.fetch(ids)
+        ended: list[tuple[Stray, Prediction]] = []
+        for stray in found:
+            prediction = seen.get(stray.provider_id)
+            if prediction is not None and prediction.status.is_final:
+                ended.append((stray, prediction))
+        now = self._clock.now()
+        if ended:
+            await self._db.write(lambda tx: strays.end_strays(tx, ended, now=now))
