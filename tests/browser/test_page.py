@@ -34,8 +34,8 @@ async (video) => {
 def choose_inputs(page: Page, service: Service) -> None:
     page.set_input_files("#portrait", service.portrait)
     page.set_input_files("#speech", service.speech)
-    expect(page.locator("#portrait-hint")).to_contain_text("pixels", timeout=20_000)
-    expect(page.locator("#speech-hint")).to_contain_text("s of speech", timeout=20_000)
+    expect(page.locator("#portrait-hint")).to_have_text("This portrait can speak.", timeout=20_000)
+    expect(page.locator("#speech-length")).to_contain_text("1.3 s of", timeout=20_000)
 
 
 def generate(page: Page) -> None:
@@ -120,7 +120,7 @@ def test_a_cancel_and_a_delete_work(sound_page: Page, quick: Service) -> None:
     expect(page.locator("#outcome")).to_contain_text("Canceled. $0.04 released", timeout=20_000)
     gone = page.locator("#prediction-id").inner_text()
     page.click("#delete")
-    expect(page.locator("#empty")).to_be_visible()
+    expect(page.locator("#portrait-preview")).to_be_visible()
     expect(page.locator(f"[data-id='{gone}']")).to_have_count(0)
 
 
@@ -135,7 +135,7 @@ def test_inputs_that_cannot_be_used_are_said_so_before_anything_is_held(
     page.set_input_files("#portrait", tmp_path / "letter.txt")
 
     hint = page.locator("#portrait-hint")
-    expect(hint).to_have_class("hint error", timeout=20_000)
+    expect(hint).to_contain_class("error", timeout=20_000)
     expect(hint).not_to_be_empty()
     expect(page.locator("#generate")).to_be_disabled()
 

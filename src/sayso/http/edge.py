@@ -30,7 +30,7 @@ _log: Final = structlog.get_logger("sayso.http")
 
 _CLIENTS_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # Asked so often that a line for each would bury the others.
-_QUIET: Final = ("/api/check-lipsync", "/livez", "/readyz", "/metrics", "/web/", "/files/")
+_QUIET: Final = ("/api/check-lipsync", "/livez", "/readyz", "/metrics", "/web/", "/files/", "/callbacks/")
 
 _BROKEN: Final = 500
 
@@ -49,7 +49,7 @@ _FOR_API: Final = (*_COMMON, (b"content-security-policy", _API_POLICY.encode()))
 _FOR_PAGE: Final = (
     *_COMMON,
     (b"content-security-policy", _PAGE_POLICY.encode()),
-    (b"permissions-policy", b"camera=(), geolocation=(), microphone=(self)"),
+    (b"permissions-policy", b"camera=(self), geolocation=(), microphone=(self)"),
 )
 _STRICT_TRANSPORT: Final = (b"strict-transport-security", b"max-age=31536000")
 

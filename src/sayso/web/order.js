@@ -1,228 +1,242 @@
 // @ts-check
-/** The form: portrait, speech, model and its options, the price, and the order itself. */
+/**
+ * The order: what it needs, what it costs, and the button.
+ *
+ *   portrait.js, crop.js, camera.js    the face          models.js     who makes the video
+ *   speech.js, waveform.js, recorder.js    the voice     arrivals.js   files dropped and pasted
+ *   upload.js                          handing files in
+ *
+ * The price is the service's own, and is there before anything is held.
+ */
 
-import { capitalised, element, hide, node, show } from "./dom.js";
+import { takeArrivals } from "./arrivals.js";
+import { element, hide, show } from "./dom.js";
+import { chosenModel, chosenOptions, offerModels, prepareModels } from "./models.js";
+import {
+  chosenPortrait, handInPortrait, hasPortrait, isPortraitPending, judgePortraitFor, portraitPicture, portraitProblem,
+  preparePortrait, takePortrait,
+} from "./portrait.js";
 import { call, post } from "./service.js";
+import {
+  chosenSpeech, handInSpeech, hasSpeech, isSpeechPending, limitSpeechTo, prepareSpeech, speechLength, speechProblem, takeSpeech,
+} from "./speech.js";
+import { money, onLanguage, reason, seconds, t } from "./words.js";
 
-const QUOTE_DELAY_MS = 150;
+export { offerModels, portraitPicture };
 
-/** What the person has chosen: the uploads' answers, not the files. */
-const chosen = { portrait: null, speech: null, model: null };
-/** Which upload of a kind is the latest: an earlier one that answers late does not count. */
-const latest = { portrait: 0, speech: 0 };
+const QUOTE_DELAY_MS = 120;
+/** Inputs that are gone again so soon will not come back by being sent once more. */
+const AGAIN_AFTER_MS = 10_000;
+const SAMPLE = { portrait: "/web/sample/portrait.jpg", speech: "/web/sample/speech.ogg" };
+
 let quoteTimer = 0;
+let quoteTurn = 0;
+let quoted = /** @type {any} */ (null);
+let quoteProblem = /** @type {any} */ (null);
+let handedInAt_ms = -Infinity;
 let isSending = false;
+/** What the button says while a generation is made. @type {string | null} */
+let progress = null;
+/** @type {(id: string) => Promise<void>} */
+let onStart = async () => {};
 
-/** The picture that is chosen, to show while it is being animated. */
-export const portraitPicture = () => (chosen.portrait ? element("portrait-preview").src : null);
-export const isReady = () => Boolean(chosen.portrait && chosen.speech && chosen.model) && !isSending;
+export const isReady = () => missing() === null && !isSending;
+
+/** The request that the form stands for, as far as it is filled in; null without a model. */
+export function currentRequest() {
+  const model = chosenModel();
+  if (!model) return null;
+  const prompt = element("prompt").value.trim();
+  return {
+    imageUrl: chosenPortrait()?.url ?? null,
+    audioUrl: chosenSpeech()?.url ?? null,
+    model: model.name,
+    options: chosenOptions(),
+    ...(model.takes_prompt && prompt && { prompt }),
+  };
+}
 
 /** @param {(id: string) => Promise<void>} onStarted */
 export function prepareOrder(onStarted) {
-  for (const kind of ["portrait", "speech"]) prepareDrop(kind);
-  element("order").addEventListener("submit", (event) => {
+  onStart = onStarted;
+  preparePortrait(changed);
+  prepareSpeech(changed);
+  prepareModels((model) => {
+    judgePortraitFor(model);
+    limitSpeechTo(model);
+    changed();
+  });
+  takeArrivals({
+    picture: (file) => {
+      showComposer();
+      takePortrait(file);
+    },
+    sound: takeSpeech,
+  });
+  element("sample").addEventListener("click", trySample);
+  element("chip-open").addEventListener("click", showComposer);
+  element("order").addEventListener("submit", (/** @type {Event} */ event) => {
     event.preventDefault();
-    generate(onStarted);
+    generate();
   });
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) generate(onStarted);
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !document.querySelector("dialog[open]")) {
+      event.preventDefault();
+      generate();
+    }
   });
-  element("again").addEventListener("click", () => {
-    if (isReady()) generate(onStarted);
-    else element("portrait").focus();
-  });
+  element("again").addEventListener("click", generate);
+  // Which portrait would be used has to be seen when something else is on the stage.
+  const chip = () => (element("portrait-chip").hidden = element("generation").hidden || !hasPortrait());
+  new MutationObserver(chip).observe(element("generation"), { attributeFilter: ["hidden"] });
+  onLanguage(render);
+  changed();
 }
 
-/** @param {any[]} models */
-export function offerModels(models) {
-  const place = element("models");
-  const others = node("details", { className: "others" });
-  const unavailable = models.filter((model) => !model.available);
-  place.replaceChildren(place.querySelector("legend"));
-  for (const model of models) {
-    const radio = node("input", { type: "radio", name: "model", value: model.name });
-    radio.checked = model.default;
-    radio.disabled = !model.available;
-    radio.addEventListener("change", () => choose(model));
-    const price = model.rate_micros ? `$${model.rate}/s` : "free";
-    (model.available ? place : others).append(
-      node("label", { className: "model" }, radio,
-        node("span", {}, model.name),
-        node("span", {}, price),
-        node("span", { className: "hint" }, model.available ? model.description : model.unavailable_because)),
-    );
-    if (model.default) choose(model);
-  }
-  if (unavailable.length) {
-    others.prepend(node("summary", {}, `${unavailable.length} more, not set up here`));
-    place.append(others);
-  }
+/** Show on the button how far the generation on the stage is; null when none is being made.
+ * @param {string | null} text */
+export function showProgress(text) {
+  progress = text;
+  render();
 }
 
 /** Ask again what it costs, as the balance has changed. */
 export function quoteAgain() {
   clearTimeout(quoteTimer);
   quoteTimer = setTimeout(quote, QUOTE_DELAY_MS);
-  element("generate").disabled = !isReady();
+  render();
 }
 
-/** @param {string} kind */
-function prepareDrop(kind) {
-  const input = element(kind);
-  const drop = input.closest(".drop");
-  input.addEventListener("change", () => input.files[0] && take(kind, input.files[0]));
-  drop.addEventListener("dragover", (event) => {
-    event.preventDefault();
-    drop.classList.add("over");
-  });
-  drop.addEventListener("dragleave", () => drop.classList.remove("over"));
-  drop.addEventListener("drop", (event) => {
-    event.preventDefault();
-    drop.classList.remove("over");
-    if (!event.dataTransfer.files[0]) return;
-    input.files = event.dataTransfer.files;
-    take(kind, event.dataTransfer.files[0]);
-  });
-}
-
-/** Upload a file at once, so that problems show before anything is held.
- * @param {string} kind @param {File} file */
-async function take(kind, file) {
-  const turn = ++latest[kind];
-  chosen[kind] = null;
-  preview(kind, file);
-  hint(kind, "Uploading …");
+/** The person has changed something: what was wrong before may be right now. */
+function changed() {
+  hide("order-error");
   quoteAgain();
-  const form = new FormData();
-  form.append("kind", kind);
-  form.append("file", file);
+}
+
+/** Show the portrait again in place of a generation. */
+function showComposer() {
+  if (element("generation").hidden) return;
+  // The stage shows what the address names, and so nothing but the portrait.
+  history.pushState(null, "", "/");
+  dispatchEvent(new PopStateEvent("popstate"));
+}
+
+async function trySample() {
+  element("sample").setAttribute("aria-busy", "true");
   try {
-    const upload = await call("/api/uploads", { method: "POST", body: form });
-    if (turn !== latest[kind]) return;
-    chosen[kind] = upload;
-    const notes = upload.warnings.map((warning) => warning.text);
-    hint(kind, [`${file.name}: ${describe(kind, upload)}`, ...notes].join(" "));
-    if (kind === "portrait") drawFace(upload);
+    const [portrait, speech] = await Promise.all([fetched(SAMPLE.portrait), fetched(SAMPLE.speech)]);
+    await Promise.all([takePortrait(portrait), takeSpeech(speech)]);
+    element("generate").focus();
   } catch (problem) {
-    if (turn === latest[kind]) hint(kind, problem.message, true);
+    show("order-error", problem.message);
+  } finally {
+    element("sample").removeAttribute("aria-busy");
   }
-  quoteAgain();
 }
 
-/** @param {string} kind @param {File} file */
-function preview(kind, file) {
-  const shown = element(`${kind}-preview`);
-  if (shown.src) URL.revokeObjectURL(shown.src);
-  shown.src = URL.createObjectURL(file);
-  if (kind === "portrait") hide("face-box");
-  show(kind === "portrait" ? "portrait-frame" : "speech-preview");
-}
-
-/** Frame the face that will speak. @param {any} upload */
-function drawFace(upload) {
-  const box = element("face-box");
-  box.hidden = !upload.face;
-  if (!upload.face) return;
-  const { x, y, width, height } = upload.face;
-  box.style.left = `${(100 * x) / upload.width}%`;
-  box.style.top = `${(100 * y) / upload.height}%`;
-  box.style.width = `${(100 * width) / upload.width}%`;
-  box.style.height = `${(100 * height) / upload.height}%`;
-}
-
-/** @param {string} kind @param {any} upload */
-const describe = (kind, upload) =>
-  kind === "speech" ? `${upload.duration.toFixed(1)} s of speech.` : `${upload.width} × ${upload.height} pixels.`;
-
-/** @param {string} kind @param {string} text @param {boolean} [wrong] */
-function hint(kind, text, wrong = false) {
-  element(`${kind}-hint`).textContent = text;
-  element(`${kind}-hint`).classList.toggle("error", wrong);
-}
-
-/** @param {any} model */
-function choose(model) {
-  chosen.model = model;
-  element("prompt-field").hidden = !model.takes_prompt;
-  element("options-fold").hidden = model.options.length === 0;
-  element("options").replaceChildren(...model.options.map(field));
-  quoteAgain();
-}
-
-/** An input for one of the model's own settings; empty means that the model decides.
- * @param {any} option */
-function field(option) {
-  const name = `option-${option.name}`;
-  let input;
-  if (option.choices.length) {
-    input = node("select", {}, ...option.choices.map((choice) => node("option", {}, choice)));
-  } else if (option.kind === "boolean") {
-    input = node("input", { type: "checkbox", checked: option.default === true });
-  } else if (option.kind === "text") {
-    input = node("textarea", { rows: 2 });
-    if (option.maximum) input.maxLength = option.maximum;
-  } else {
-    input = node("input", { type: "number", step: option.kind === "integer" ? 1 : "any" });
-    if (option.minimum !== null) input.min = option.minimum;
-    if (option.maximum !== null && option.maximum <= Number.MAX_SAFE_INTEGER) input.max = option.maximum;
-  }
-  if (option.kind !== "boolean" && option.default !== null) input.value = option.default;
-  input.id = name;
-  input.dataset.option = option.name;
-  input.dataset.kind = option.kind;
-  input.setAttribute("aria-describedby", `${name}-hint`);
-  return node("div", { className: "option" },
-    node("label", { htmlFor: name }, capitalised(option.name.replaceAll("_", " "))),
-    input,
-    node("p", { className: "hint", id: `${name}-hint` }, option.description));
-}
-
-/** What the options' inputs say. */
-function options() {
-  const given = {};
-  for (const input of element("options").querySelectorAll("[data-option]")) {
-    const { option, kind } = input.dataset;
-    if (kind === "boolean") given[option] = input.checked;
-    else if (input.value !== "") given[option] = kind === "text" ? input.value : Number(input.value);
-  }
-  return given;
+/** @param {string} path */
+async function fetched(path) {
+  const answer = await fetch(path);
+  const content = await answer.blob();
+  return new File([content], path.split("/").pop() ?? path, { type: content.type });
 }
 
 async function quote() {
-  if (!chosen.speech || !chosen.model) return;
+  const turn = ++quoteTurn;
+  const model = chosenModel();
+  const speech = chosenSpeech();
+  const length_s = speechLength();
+  quoteProblem = null;
+  if (!model || (!speech && length_s === null)) {
+    quoted = null;
+    return render();
+  }
+  // Until the service has the speech itself, its length is the page's own.
+  const what = speech ? { audioUrl: speech.url } : { audioDuration: length_s };
   try {
-    const answer = await post("/api/quote", { audioUrl: chosen.speech.url, model: chosen.model.name });
-    const { seconds, rate, amount, amount_micros } = answer.cost;
-    element("quote").textContent =
-      amount_micros === 0
-        ? `${seconds} s, free.`
-        : `${seconds} s × $${rate} = $${amount}, paid only when the video is there.` +
-          (answer.sufficient ? "" : ` You have $${answer.available}.`);
+    const answer = await post("/api/quote", { ...what, model: model.name });
+    if (turn === quoteTurn) quoted = answer;
   } catch (problem) {
-    element("quote").textContent = problem.message;
+    if (turn !== quoteTurn) return;
+    if (isGone(problem) && handInAgain()) return;
+    quoteProblem = problem;
+  }
+  render();
+}
+
+/** Whether the service has an input no longer: its link is a day old, or the last generation that
+ * used it was deleted. @param {any} problem */
+const isGone = (problem) => ["url_refused", "link_expired", "artifact_missing"].includes(problem.code);
+
+/** Send both inputs again; false when that was tried just before. */
+function handInAgain() {
+  const isTooSoon = performance.now() - handedInAt_ms < AGAIN_AFTER_MS;
+  if (isTooSoon) return false;
+  handedInAt_ms = performance.now();
+  handInPortrait();
+  handInSpeech();
+  return true;
+}
+
+/** What keeps the order from being placed: the sentence, and where to go; null when nothing does.
+ * @returns {{text: string, place: string} | null} */
+function missing() {
+  const model = chosenModel();
+  const wrongFace = portraitProblem();
+  const wrongSpeech = speechProblem();
+  if (!hasPortrait()) return { text: t("order.need_portrait"), place: "portrait" };
+  if (wrongFace) return { text: wrongFace, place: "replace" };
+  if (!hasSpeech()) return { text: t("order.need_speech"), place: "speech" };
+  if (wrongSpeech) return { text: wrongSpeech, place: "speech-replace" };
+  if (isPortraitPending() || isSpeechPending() || !model) return { text: t("order.wait"), place: "generate" };
+  if (quoted && !quoted.sufficient) return { text: outOfCredits(), place: "generate" };
+  return null;
+}
+
+const outOfCredits = () => t("order.short", { available: money(quoted.available_micros) });
+
+function render() {
+  element("generate-text").textContent = progress ?? t(isSending ? "order.sending" : "order.generate");
+  element("generate").setAttribute("aria-disabled", String(!isReady() || progress !== null));
+  renderPrice();
+}
+
+function renderPrice() {
+  const place = element("quote");
+  const balance = element("balance");
+  place.classList.toggle("short", Boolean(quoted && !quoted.sufficient));
+  balance.textContent = "";
+  if (quoteProblem) {
+    place.textContent = reason(quoteProblem.code, quoteProblem.message);
+  } else if (!quoted) {
+    place.textContent = t("order.need");
+  } else {
+    const { seconds: length_s, amount_micros, rate } = quoted.cost;
+    const values = { seconds: seconds(length_s), rate: money(Number(rate) * 1e6), amount: money(amount_micros) };
+    place.textContent = amount_micros ? t("order.sum", values) : t("order.free", values);
+    if (!quoted.sufficient) balance.textContent = outOfCredits();
+    else if (amount_micros) balance.textContent = t("order.after", { after: money(quoted.available_micros - amount_micros) });
   }
 }
 
-/** @param {(id: string) => Promise<void>} onStarted */
-async function generate(onStarted) {
-  if (!isReady()) return;
+async function generate() {
+  if (isSending || progress !== null) return;
+  const gap = missing();
+  if (gap) {
+    show("order-error", gap.text);
+    element(gap.place).focus();
+    return;
+  }
   isSending = true;
-  quoteAgain();
   hide("order-error");
-  const prompt = element("prompt").value;
-  const order = {
-    imageUrl: chosen.portrait.url,
-    audioUrl: chosen.speech.url,
-    model: chosen.model.name,
-    options: options(),
-    ...(chosen.model.takes_prompt && prompt && { prompt }),
-  };
+  render();
   try {
     // The key makes a retry after a lost answer the same generation.
-    const started = await post("/api/generate-lipsync", order, { "Idempotency-Key": newKey() });
-    await onStarted(started.prediction_id);
+    const started = await post("/api/generate-lipsync", currentRequest() ?? {}, { "Idempotency-Key": newKey() });
+    await onStart(started.prediction_id);
   } catch (problem) {
-    show("order-error", problem.message);
+    if (isGone(problem) && handInAgain()) show("order-error", t("order.wait"));
+    else show("order-error", reason(problem.code, problem.message));
   }
   isSending = false;
   quoteAgain();

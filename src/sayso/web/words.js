@@ -59,6 +59,12 @@ export const number = (value, digits = 0) =>
 /** `9.8 s` @param {number} value @param {number} [digits] */
 export const seconds = (value, digits = 0) => `${number(value, digits)}\u00a0s`;
 
+/** `9.8 s`, `10 min`, `2:05 min` @param {number} length_s @param {number} [digits] Of seconds. */
+export function length(length_s, digits = 0) {
+  if (length_s < 60) return seconds(length_s, digits);
+  return `${length_s % 60 ? clock(length_s) : number(length_s / 60)}\u00a0min`;
+}
+
 /** `42 %`, as the language writes it. @param {number} value Of a hundred. */
 export const percent = (value) => formats.percent.format(value / 100);
 

@@ -1,0 +1,117 @@
+// @ts-check
+/** The models to choose from, and the settings of the one that is chosen. */
+
+import { capitalised, element, node } from "./dom.js";
+import { has, length, money, onLanguage, t } from "./words.js";
+
+/** @type {any[]} */
+let models = [];
+let chosen = /** @type {any} */ (null);
+/** @type {(model: any) => void} */
+let onChoice = () => {};
+
+export const chosenModel = () => chosen;
+
+/** @param {(model: any) => void} onChosen */
+export function prepareModels(onChosen) {
+  onChoice = onChosen;
+  onLanguage(() => models.length && draw());
+}
+
+/** @param {any[]} offered */
+export function offerModels(offered) {
+  models = offered;
+  chosen ??= models.find((model) => model.default) ?? null;
+  draw();
+  if (chosen) choose(chosen);
+}
+
+function draw() {
+  const place = element("models");
+  const unavailable = models.filter((model) => !model.available);
+  place.replaceChildren(place.querySelector("legend"), ...models.filter((model) => model.available).map(card));
+  if (!unavailable.length) return;
+  const summary = node("summary", {}, t("model.others", { n: unavailable.length }));
+  place.append(node("details", { className: "others" }, summary, ...unavailable.map(card)));
+}
+
+/** @param {any} model */
+function card(model) {
+  const radio = node("input", { type: "radio", name: "model", value: model.name });
+  radio.checked = model.name === chosen?.name;
+  radio.disabled = !model.available;
+  radio.addEventListener("change", () => choose(model));
+  const price = model.rate_micros ? t("model.rate", { rate: money(model.rate_micros) }) : t("model.free");
+  return node("label", { className: "model", title: model.description }, radio,
+    node("span", { className: "name" }, model.name),
+    node("span", {}, price),
+    node("span", { className: "hint" }, model.available ? facts(model).join(" · ") : model.unavailable_because));
+}
+
+/** Where it runs, how long it takes, how much it takes. @param {any} model */
+function facts(model) {
+  const place = has(`runs.${model.provider}`) ? t(`runs.${model.provider}`) : model.provider;
+  return [place, ...typical(model), t("model.limit", { limit: length(model.max_seconds) })];
+}
+
+/** @param {any} model */
+function typical(model) {
+  if (model.typical_seconds === undefined) return [];
+  const n = model.typical_seconds;
+  const time = n < 90 ? t("time.seconds", { n: Math.max(1, Math.round(n)) }) : t("time.minutes", { n: Math.round(n / 60) });
+  return [t("model.typical", { time })];
+}
+
+/** @param {any} model */
+function choose(model) {
+  chosen = model;
+  element("prompt-field").hidden = !model.takes_prompt;
+  element("options-fold").hidden = model.options.length === 0;
+  element("options").replaceChildren(...model.options.map(field));
+  onChoice(model);
+}
+
+/** An input for one of the model's own settings; empty means that the model decides.
+ * @param {any} option */
+function field(option) {
+  const name = `option-${option.name}`;
+  const input = inputFor(option);
+  if (option.kind !== "boolean" && option.default !== null) input.value = option.default;
+  input.id = name;
+  input.dataset.option = option.name;
+  input.dataset.kind = option.kind;
+  input.setAttribute("aria-describedby", `${name}-hint`);
+  return node("div", { className: "option" },
+    node("label", { htmlFor: name }, capitalised(option.name.replaceAll("_", " "))),
+    input,
+    node("p", { className: "hint", id: `${name}-hint` }, option.description));
+}
+
+/** @param {any} option */
+function inputFor(option) {
+  if (option.choices.length) {
+    return node("select", {}, ...option.choices.map((/** @type {string} */ choice) => node("option", {}, choice)));
+  }
+  if (option.kind === "boolean") return node("input", { type: "checkbox", checked: option.default === true });
+  if (option.kind === "text") {
+    const input = node("textarea", { rows: 2 });
+    if (option.maximum) input.maxLength = option.maximum;
+    return input;
+  }
+  const input = node("input", { type: "number", step: option.kind === "integer" ? 1 : "any" });
+  if (option.minimum !== null) input.min = option.minimum;
+  if (option.maximum !== null && option.maximum <= Number.MAX_SAFE_INTEGER) input.max = option.maximum;
+  return input;
+}
+
+/** What the settings' inputs say. @returns {Record<string, any>} */
+export function chosenOptions() {
+  /** @type {Record<string, any>} */
+  const given = {};
+  for (const input of element("options").querySelectorAll("[data-option]")) {
+    const { option, kind } = input.dataset;
+    if (kind === "boolean") given[option] = input.checked;
+    else if (input.value !== "") given[option] = kind === "text" ? input.value : Number(input.value);
+  }
+  return given;
+}
