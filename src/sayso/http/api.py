@@ -6,7 +6,7 @@
     POST   /api/quote                        what it would cost
     GET    /api/models, /api/credits         what there is to choose and to spend
     GET    /api/generations                  history
-    ...    /api/generations/{id}/...         receipt, video, cancel, delete
+    ...    /api/generations/{id}/...         receipt, video, cancel, delete; `orders.py`
     POST   /api/uploads                      `uploads.py`
     POST   /api/previews                     `previews.py`
 
@@ -453,6 +453,7 @@ def _receipt_of(receipt: Receipt) -> dict[str, Any]:
         "model": generation.model,
         "status": generation.status,
         "error": generation.error,
+        "error_code": generation.error_code,
         "cost": cost_of(generation.cost),
         "captured": decimal_text(receipt.captured_micros),
         "captured_micros": receipt.captured_micros,

@@ -20,7 +20,20 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from sayso import __version__
-from sayso.http import api, auth, check, events, files, health, page, previews, replicate, uploads
+from sayso.http import (
+    api,
+    auth,
+    callbacks,
+    check,
+    events,
+    files,
+    health,
+    orders,
+    page,
+    previews,
+    replicate,
+    uploads,
+)
 from sayso.http.auth import Access, Gate
 from sayso.http.doors import Doors
 from sayso.http.edge import BodyLimit, Edge, Measures
@@ -86,8 +99,17 @@ def make_app(services: Services) -> FastAPI:
     app.add_middleware(Edge, measures=measures, plain_paths=plain_paths, is_https=is_https)
     install(app)
     app.router.routes[:0] = [*plain, *page.routes]
-    described = (api.router, check.twin, events.twin, uploads.router, previews.router, files.router)
-    for router in (*described, auth.router, health.router, replicate.router):
+    described = (
+        api.router,
+        orders.router,
+        check.twin,
+        events.twin,
+        uploads.router,
+        previews.router,
+        files.router,
+    )
+    undescribed = (auth.router, health.router, replicate.router, callbacks.router)
+    for router in (*described, *undescribed):
         app.include_router(router, responses=_ALWAYS)
     _describe_problems(app)
     return app

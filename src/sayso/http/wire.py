@@ -325,6 +325,22 @@ class GenerationsAnswer(_Out):
     next: str | None
 
 
+class OrderAnswer(_Out):
+    """What a generation was asked for with: a body that asks for it again.
+
+    The links work for a day; `width` and `height` are the portrait's, in pixels.
+    """
+
+    imageUrl: str  # noqa: N815 (the names of the request)
+    audioUrl: str  # noqa: N815
+    model: str
+    prompt: str | None
+    options: dict[str, OptionJson]
+    audioDuration: float | None  # noqa: N815
+    width: int | None
+    height: int | None
+
+
 class AttemptAnswer(_Out):
     """One attempt at the provider."""
 
@@ -341,6 +357,7 @@ class ReceiptAnswer(_Out):
     model: str
     status: Status
     error: str | None
+    error_code: str | None = Field(description="What kind of error it was.")
     cost: CostAnswer
     captured: str
     captured_micros: int
