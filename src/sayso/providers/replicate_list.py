@@ -60,12 +60,19 @@ class _Looking:
     """A walk for looks: what it has seen, what it is to find, and where it goes on."""
 
     began_s: float
-    query: Mapping[str, str] | None
+    query: Mapping[str, str] | None = field(default_factory=dict)
+    is_dry: bool = False
+    """Whether the latest page saved no calls."""
     seen: dict[ProviderId, Prediction] = field(default_factory=dict)
     wanted: set[ProviderId] = field(default_factory=set)
     pages: int = 0
     error: ProviderError | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is another page, and it is worth its call."""
+        return self.query is not None and not self.is_dry and self.pages < _MOST_PAGES
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +106,18 @@ class PredictionList:
         walk = self._looking
         now_s = self._clock.monotonic_s()
         if walk is None or now_s - walk.began_s >= _FRESH_S:
-            walk = self._looking = _Looking(began_s=now_s, query={})
+            walk = self._looking = _Looking(began_s=now_s)
         wanted = set(ids)
         walk.wanted |= wanted - walk.seen.keys()
-        while len(wanted - walk.seen.keys()) > FEW and walk.query is not None:
+        # Whoever looks in the same moment says first what is wanted.
+        await asyncio.sleep(0)
+        while walk.goes_on and len(wanted - walk.seen.keys()) > FEW:
             pages = walk.pages
             async with walk.lock:
                 if walk.error is not None:
                     raise walk.error
                 if walk.pages == pages and walk.query is not None:
-                    await self._next_page(walk)
+                    await self._next_page(walk, walk.query)
         return {identifier: walk.seen[identifier] for identifier in wanted & walk.seen.keys()}
 
     async def find(self, words: Collection[str], *, since: Instant) -> list[Prediction]:
@@ -130,25 +139,22 @@ class PredictionList:
         """Return the prediction of a body that has an id."""
         return to_prediction(body, model_of(body, self._models))
 
-    async def _next_page(self, walk: _Looking) -> None:
-        assert walk.query is not None
+    async def _next_page(self, walk: _Looking, query: Mapping[str, str]) -> None:
         try:
-            results, query = await self._page(_PREDICTIONS, walk.query)
+            results, walk.query = await self._page(_PREDICTIONS, query)
         except ProviderError as error:
             # One failed page is the answer for all who wait for it.
             walk.error = error
             self.forget()
             raise
         walk.pages += 1
-        n_before = len(walk.wanted)
+        n_wanted = len(walk.wanted)
         for body in results:
             if is_id(body.get("id")):
                 identifier = ProviderId(body["id"])
                 walk.seen[identifier] = self.read(body)
                 walk.wanted.discard(identifier)
-        n_missing = len(walk.wanted)
-        is_worth_it = n_before - n_missing > FEW and n_missing > FEW
-        walk.query = query if is_worth_it and walk.pages < _MOST_PAGES else None
+        walk.is_dry = n_wanted - len(walk.wanted) <= FEW
 
     async def _walk_since(self, since: Instant) -> list[Listed]:
         found: list[Listed] = []
