@@ -21,6 +21,7 @@ from sayso.engine.fields import LOW, UP
 from sayso.engine.lids import close_lids
 from sayso.engine.mouth import draw_mouth
 from sayso.engine.params import COLUMN, COLUMNS
+from sayso.engine.planes import planes_of
 from sayso.engine.render import render_frame
 from sayso.engine.resample import look_up_sharply
 from sayso.engine.rig import Rig, build_rig
@@ -65,6 +66,9 @@ def stages_of(rig: Rig) -> dict[str, Callable[[], object]]:
     base = np.where(rig.is_low, backward[LOW], backward[UP])
     source = rig.picture.copy()
     frame = source.copy()
+    still = planes_of(rig.picture)
+    stage = frame[rig.stage].copy()
+    corner = (rig.stage[1].start, rig.stage[0].start)
     x, y = np.meshgrid(np.arange(rig.width), np.arange(rig.height))
     moved = np.stack([x + 0.3, y + 0.3], axis=-1).astype(np.float32)
 
@@ -78,7 +82,8 @@ def stages_of(rig: Rig) -> dict[str, Callable[[], object]]:
         "fields": lambda: fields.forward(row),
         "inverse": lambda: fields.backward(forward),
         "moving bands": move,
-        "mouth": lambda: draw_mouth(rig, row, source, backward, frame),
+        "mouth": lambda: draw_mouth(rig, row, source, backward),
+        "planes": lambda: still.with_part(stage, at=corner),
         "blink": lambda: close_lids(source, rig.lids, 0.5),
     }
 

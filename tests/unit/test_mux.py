@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -66,6 +67,22 @@ def test_colours_survive(tmp_path: Path) -> None:
         frame = next(container.decode(video=0))
         pixel = frame.reformat(format="bgr24", src_colorspace="ITU709").to_ndarray()[20, 20]
     assert np.abs(pixel.astype(int) - (40, 80, 200)).max() <= 4
+
+
+@pytest.mark.parametrize("size", [(64, 48), (64, 46), (50, 62)])
+def test_every_even_size_is_shown_whole(tmp_path: Path, size: tuple[int, int]) -> None:
+    width, height = size
+    colours = np.random.default_rng(1).integers(40, 215, (2, 2, 3)).astype(np.uint8)
+    quarters = cv2.resize(colours, size, interpolation=cv2.INTER_NEAREST)
+    pictures = iter([np.asarray(quarters, np.uint8)] * 3)
+
+    write_video(tmp_path / "out.mp4", pictures, tone(0.2), fps=FPS, size=size, n_frames=3)
+
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        frame = next(container.decode(video=0))
+        shown = frame.reformat(format="bgr24", src_colorspace="ITU709").to_ndarray()
+    for y, x in ((4, 4), (4, width - 5), (height - 5, 4), (height - 5, width - 5)):
+        assert np.abs(shown[y, x].astype(int) - quarters[y, x]).max() <= 6
 
 
 def test_the_sound_is_the_pcm_it_was_given(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from sayso.engine.fields import LOW
 from sayso.engine.lipline import INNER_LOWER, INNER_UPPER
 from sayso.engine.motion import Motion
 from sayso.engine.params import COLUMN, COLUMNS
+from sayso.engine.planes import planes_of
 from sayso.engine.render import render_frame, render_frames
 from sayso.engine.resample import look_up_sharply
 from sayso.engine.rig import Rig, build_rig
@@ -233,9 +234,9 @@ def test_the_same_input_gives_the_same_pixels() -> None:
 
 def test_threads_give_the_frames_in_order_and_unchanged(closed: Rig) -> None:
     rows = some_rows(14)
-    expected = [render_frame(closed, values) for values in rows]
+    expected = [planes_of(render_frame(closed, values)).buffer for values in rows]
 
-    frames = list(render_frames(closed, Motion(rows=rows, fps=25), workers=4))
+    frames = [f.buffer for f in render_frames(closed, Motion(rows=rows, fps=25), workers=4)]
 
     assert len(frames) == len(expected)
     assert all(np.array_equal(one, other) for one, other in zip(frames, expected, strict=True))

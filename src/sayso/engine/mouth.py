@@ -1,6 +1,6 @@
 """A frame's mouth: both lips drawn by themselves, and the mouth's inside where they part.
 
-    draw_mouth(rig, row, source, backward, frame)   -> None   into the mouth's box of the frame
+    draw_mouth(rig, row, source, backward)   -> uint8[h, w, 3] BGR, the mouth's box of the frame
 
 Within the box each layer is resampled on its own. How deep below the upper lip's edge, and how far
 above the lower lip's, a pixel lies decides which of them covers it; what neither covers shows the
@@ -59,8 +59,8 @@ class _Parting:
         return _Parting(self.under_up[box], self.over_low[box], self.a[box])
 
 
-def draw_mouth(rig: Rig, row: Row, source: Frame, backward: Plane, frame: Frame) -> None:
-    """Draw the mouth's box of `frame` from the picture `source` and both layers' `backward`."""
+def draw_mouth(rig: Rig, row: Row, source: Frame, backward: Plane) -> Frame:
+    """Draw the mouth's box of a frame from the picture `source` and both layers' `backward`."""
     maps = [rig.fields.origins(backward[layer], rig.mouth_cells) for layer in (UP, LOW)]
     parting = _parting(rig, maps)
     soft = np.float32(2.0 * max(_SOFT_CM, _SOFT_PX / rig.anatomy.mouth.px_per_cm))
@@ -92,7 +92,7 @@ def draw_mouth(rig: Rig, row: Row, source: Frame, backward: Plane, frame: Frame)
     mixed += look_up_sharply(source, maps[LOW]) * cover_low[..., np.newaxis]
     if opening is not None:
         mixed[opening] += painted
-    frame[rig.fields.slices(rig.mouth_cells)] = cv2.convertScaleAbs(mixed)
+    return np.asarray(cv2.convertScaleAbs(mixed), np.uint8)
 
 
 def _bounds(inside: Plane, parting: _Parting, bite: float) -> Box | None:

@@ -21,8 +21,10 @@ import numpy as np
 import numpy.typing as npt
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from av.video.stream import VideoStream
+
+from sayso.engine.planes import Planes, planes_of
 
 Frame = npt.NDArray[np.uint8]
 Samples = npt.NDArray[np.int16]
@@ -33,15 +35,13 @@ AAC_FRAME: Final = 1024  # samples
 KEYFRAME_EVERY_S: Final = 2
 # 20 removed the grain of film photographs; 18 keeps it, at a third more bytes.
 CRF: Final = 18
-# The converter's quick way truncates, which takes 1.35 levels of red and of blue from every pixel.
-_ROUNDED: Final = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
 # Said in the file's own comment field, so that tools can tell what the video is.
 SYNTHETIC: Final = "synthetic: portrait animated by Sayso"
 
 
 def write_video(
     path: Path,
-    frames: Iterable[Frame],
+    frames: Iterable[Planes | Frame],
     pcm: Iterable[Samples],
     *,
     fps: int,
@@ -51,9 +51,9 @@ def write_video(
 ) -> None:
     """Write exactly `n_frames` frames and as much sound to `path`.
 
-    `frames` gives uint8[height, width, 3] BGR, `size` is (width, height), even; `pcm` gives
-    mono int16 blocks at 48 kHz of any length, cut or continued with silence to the video's end.
-    `on_frame(done)` is called after each frame; what it raises ends the work.
+    `frames` gives planes, or uint8[height, width, 3] BGR; `size` is (width, height), even. `pcm`
+    gives mono int16 blocks at 48 kHz of any length, cut or continued with silence to the video's
+    end. `on_frame(done)` is called after each frame; what it raises ends the work.
 
     Raises `ValueError` when the frames end early.
     """
@@ -134,14 +134,13 @@ def _add_audio(container: OutputContainer) -> AudioStream:
     return stream
 
 
-def _to_video_frame(picture: Frame, index: int, fps: int) -> av.VideoFrame:
+def _to_video_frame(picture: Planes | Frame, index: int, fps: int) -> av.VideoFrame:
     # Skin shifts when the conversion and the tags disagree; both say BT.709, limited range.
-    frame = av.VideoFrame.from_ndarray(picture, format="bgr24").reformat(
-        format="yuv420p",
-        dst_colorspace=Colorspace.ITU709,
-        dst_color_range=ColorRange.MPEG,
-        interpolation=_ROUNDED,
-    )
+    planes = picture if isinstance(picture, Planes) else planes_of(picture)
+    # PyAV 18 takes a buffer as it is, without copying it, only if its height divides by four.
+    is_as_it_is = planes.size[1] % 4 == 0
+    take = av.VideoFrame.from_numpy_buffer if is_as_it_is else av.VideoFrame.from_ndarray
+    frame = take(planes.buffer, format="yuv420p")
     frame.pts = index
     frame.time_base = Fraction(1, fps)
     return frame

@@ -51,7 +51,8 @@ class Rig:
     and below the lower lip's edge; elsewhere the lower layer fills the cells of `is_low`,
     bool[rows, columns, 1].
     `skull` float32[len(COLUMNS), 2] is the px by which each column moves the skull
-    behind the mouth.
+    behind the mouth. All that ever moves lies within the rows and columns of `stage`, of even
+    place and size.
     """
 
     picture: Bgr
@@ -61,6 +62,7 @@ class Rig:
     is_low: npt.NDArray[np.bool_]
     skull: npt.NDArray[np.float32]
     mouth_cells: CellBox
+    stage: tuple[slice, slice]
     lip_depths: npt.NDArray[np.float32]
     interior: Interior
     lids: tuple[Lid, ...]
@@ -92,6 +94,7 @@ def build_rig(rgb: Rgb, mesh: Mesh, *, long_side_px: int = 720, crop: Crop = "pi
     anatomy = _anatomy(picture, points, px_per_cm, mesh.pose, is_hidden=is_hidden)
     fields = build_fields(picture.shape[0], picture.shape[1], anatomy)
     mouth_cells = _mouth_cells(anatomy, fields)
+    lids = build_lids(picture, points)
     rig = Rig(
         picture=picture,
         points=points,
@@ -100,9 +103,10 @@ def build_rig(rgb: Rgb, mesh: Mesh, *, long_side_px: int = 720, crop: Crop = "pi
         is_low=_is_low(anatomy, fields),
         skull=_skull(anatomy, fields),
         mouth_cells=mouth_cells,
+        stage=_stage(fields, mouth_cells, lids, picture.shape[:2]),
         lip_depths=_lip_depths(anatomy, fields, mouth_cells),
         interior=build_interior(picture, anatomy, read_tone(picture, points)),
-        lids=build_lids(picture, points),
+        lids=lids,
     )
     _freeze(rig)
     return rig
@@ -225,6 +229,27 @@ def _lip_depths(anatomy: Anatomy, fields: Fields, cells: CellBox) -> npt.NDArray
     lips = anatomy.lips
     depths = np.stack([b - lips.at(a, lips.upper), b - lips.at(a, lips.lower)])
     return depths.astype(np.float32)
+
+
+def _stage(
+    fields: Fields, mouth_cells: CellBox, lids: tuple[Lid, ...], shape: tuple[int, int]
+) -> tuple[slice, slice]:
+    boxes = [fields.slices(cells) for cells in (*fields.moving, mouth_cells)]
+    boxes += [
+        (
+            slice(lid.top, lid.top + lid.depth.shape[0]),
+            slice(lid.left, lid.left + lid.depth.shape[1]),
+        )
+        for lid in lids
+    ]
+    rows, columns = (
+        slice(
+            min(box[axis].start for box in boxes) // 2 * 2,
+            min(-(-max(box[axis].stop for box in boxes) // 2) * 2, shape[axis]),
+        )
+        for axis in (0, 1)
+    )
+    return rows, columns
 
 
 def _freeze(part: object) -> None:
