@@ -100,10 +100,10 @@ class TokenBucket:
         now_s = self._clock.monotonic_s()
         gained = max(now_s - self._counted_at_s, 0.0) * self._rate.per_s
         self._counted_at_s = now_s
-        if self._rate is not self._full and now_s >= self._strict_until_s:
-            self._rate = self._full
         self._tokens = min(self._tokens + gained, self._rate.burst)
         self._refused = max(self._refused - gained, 0.0)
+        if now_s >= self._strict_until_s:
+            self._rate = self._full
         return now_s
 
 
