@@ -20,7 +20,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from statistics import median
 from typing import Final
 
 import structlog
@@ -34,6 +33,7 @@ from sayso.errors import DatabaseUnavailable
 from sayso.generations import claims, evidence, steps
 from sayso.generations.claims import Due
 from sayso.generations.lane import Keeper, Lane, LaneLimits
+from sayso.generations.pace import learned_pace
 from sayso.generations.policy import Policy
 from sayso.generations.recorder import Batch, Recorder
 from sayso.generations.rules import Job, State, before_submit, is_open_again, orphaned
@@ -46,7 +46,6 @@ from sayso.providers.base import LipSyncInputs, Provider, ProviderTraits
 log = structlog.get_logger()
 
 _COUNT_EVERY_S: Final = 5.0
-_ENOUGH_TO_LEARN: Final = 3
 _KEY_LIFE_S: Final = 86_400
 _CALLBACK_LIFE_S: Final = 7 * 86_400
 
@@ -369,8 +368,9 @@ class Reconciler:
         """Learn from the latest successes how long a model takes for a second of speech."""
         for model in self._catalogue.models:
             taken = await self._db.read(partial(steps.pace_of, model=model.name))
-            if len(taken) >= _ENOUGH_TO_LEARN:
-                self._paces[model.name] = median(spent_s / seconds for spent_s, seconds in taken)
+            pace = learned_pace(taken)
+            if pace is not None:
+                self._paces[model.name] = pace
 
     def _typical_s(self, model: Model, seconds: int) -> float:
         pace = self._paces.get(model.name)

@@ -431,6 +431,23 @@ def test_models_say_what_is_set_up_here(quick: Service) -> None:
     assert wan["price_read_on"] == "2026-07-27"
 
 
+def test_models_say_how_long_they_take_here(
+    tmp_path: Path, small_portrait: Path, short_speech: Path
+) -> None:
+    """By the catalogue's word first, a second for each of ten; then by what was made."""
+    with started(tmp_path, portrait=small_portrait, speech=short_speech) as service:
+
+        def typical_s() -> float:
+            models = service.http.get("/api/models").json()["models"]
+            return float(next(m["typical_seconds"] for m in models if m["name"] == MODEL))
+
+        assert typical_s() == 10.0
+        for _ in range(3):
+            service.until_final(service.start())
+
+        assert 0 < typical_s() != 10.0
+
+
 def test_models_say_what_they_take(quick: Service) -> None:
     models = {m["name"]: m for m in quick.http.get("/api/models").json()["models"]}
 

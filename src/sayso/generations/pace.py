@@ -2,11 +2,14 @@
 
 next_look_at()   with age, with how many are in flight, on a common grid
 percent_of()     measured by the provider, or estimated from the time it takes
+learned_pace()   how long a model takes for a second of speech, by what it has made
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from statistics import median
 from typing import Final, Literal
 
 from sayso.clock import SECOND, Instant, after
@@ -21,6 +24,9 @@ PERCENT_RENDERED: Final = 90
 PERCENT_STORING: Final = 95
 PERCENT_DONE: Final = 100
 ESTIMATE_STEP: Final = 5
+
+# Fewer successes of a model say little about the next one.
+_ENOUGH_TO_LEARN: Final = 3
 
 # Age of a generation from which it is looked at less often, and how much less.
 _AGE_STEPS: Final = ((120.0, 1.0), (300.0, 2.0), (math.inf, 3.0))
@@ -81,3 +87,13 @@ def percent_of(seen: Prediction | None, *, spent_s: float, typical_s: float) -> 
     share = min(max(spent_s, 0.0) / max(typical_s, 1.0), 1.0)
     estimate = PERCENT_STORED_INPUTS + int(room * share)
     return estimate - estimate % ESTIMATE_STEP, "estimated"
+
+
+def learned_pace(taken: Sequence[tuple[float, int]]) -> float | None:
+    """Return the seconds that a second of speech takes, from (seconds taken, seconds of speech).
+
+    None where there are too few to learn from.
+    """
+    if len(taken) < _ENOUGH_TO_LEARN:
+        return None
+    return median(spent_s / seconds for spent_s, seconds in taken)

@@ -6,7 +6,7 @@ reconciler moves the row. A look is one read of one row.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Final
 
@@ -17,12 +17,13 @@ from sayso.clock import Clock, Instant
 from sayso.credits.rules import Micros, billed_seconds, price
 from sayso.db.changes import Wake
 from sayso.db.connect import Database
-from sayso.db.tx import Topic
+from sayso.db.tx import Topic, Tx
 from sayso.errors import NoSuchGeneration, StillCreating
-from sayso.generations import evidence, store
+from sayso.generations import evidence, steps, store
 from sayso.generations.cursor import from_cursor, to_cursor
 from sayso.generations.evidence import Callback, Taken
 from sayso.generations.generation import Cost, Generation, Key, Order, Page, Receipt, Started
+from sayso.generations.pace import learned_pace
 from sayso.generations.policy import Policy
 from sayso.generations.rules import first_deadline
 from sayso.generations.store import Queue
@@ -86,6 +87,20 @@ class Generations:
             price_micros=price(seconds, Micros(model.rate_micros)),
             rate_micros=model.rate_micros,
             seconds=seconds,
+        )
+
+    async def typical_s(self, models: Sequence[Model], speech_s: float) -> dict[str, float]:
+        """Return by name how long each model takes for such a speech.
+
+        By its latest successes here, where there are some, else by the catalogue's word.
+        """
+
+        def typical_s_of(tx: Tx, model: Model) -> float:
+            pace = learned_pace(steps.pace_of(tx, model=model.name))
+            return model.typical_s(speech_s) if pace is None else pace * speech_s
+
+        return await self._db.read(
+            lambda tx: {model.name: typical_s_of(tx, model) for model in models}
         )
 
     async def require_room(self, model: Model) -> None:

@@ -68,6 +68,8 @@ T = TypeVar("T")
 # before it gives up, and a video that is there by then is stored.
 _PATIENCE_S: Final = 90
 _PAGE: Final = 50
+# What `typical_seconds` of a model is told for.
+_TYPICAL_SPEECH_S: Final = 10
 _LONGEST_PAGE: Final = 200
 _KEY_LENGTH: Final = 255
 _FAILED: Final = "Generation failed: "
@@ -149,8 +151,10 @@ async def quote(body: QuoteBody, caller: Caller, doors: Shared) -> Response:
 @router.get("/api/models", tags=["models"], response_model=ModelsAnswer, responses=problems())
 async def list_models(doors: Shared) -> Response:
     """List the catalogue, also what is not set up here."""
-    catalogue = doors.services.catalogue
-    return _json({"models": [_model_of(doors.services, model) for model in catalogue.models]})
+    app = doors.services
+    models = app.catalogue.models
+    typical_s = await app.generations.typical_s(models, _TYPICAL_SPEECH_S)
+    return _json({"models": [_model_of(app, model, typical_s[model.name]) for model in models]})
 
 
 @router.get(
@@ -397,7 +401,7 @@ def _started_of(started: Started, base: str) -> dict[str, Any]:
     }
 
 
-def _model_of(app: Services, model: Model) -> dict[str, Any]:
+def _model_of(app: Services, model: Model, typical_s: float) -> dict[str, Any]:
     because = None
     try:
         app.catalogue.choose(model.name)
@@ -415,6 +419,7 @@ def _model_of(app: Services, model: Model) -> dict[str, Any]:
         "needs_face": model.needs_face,
         "takes_prompt": model.inputs.prompt is not None,
         "max_seconds": min(model.max_speech_s, app.settings.speech_max_s),
+        "typical_seconds": round(typical_s, 1),
         "price_read_on": model.price_read_on.isoformat(),
         "limits": {"portrait": asdict(model.portrait), "speech": asdict(model.speech)},
         "options": [

@@ -279,6 +279,9 @@ class ModelAnswer(_Out):
     needs_face: bool
     takes_prompt: bool
     max_seconds: float
+    typical_seconds: float = Field(
+        description="How long ten seconds of speech take: by what was made here, else as a rule."
+    )
     price_read_on: str
     limits: LimitsAnswer
     options: list[OptionAnswer]
