@@ -105,9 +105,16 @@ async def opened_services(
 
 @contextmanager
 def running_service(
-    settings: Settings, *, roles: Collection[Role] = ALL_ROLES, providers: Sequence[Provider] = ()
+    settings: Settings,
+    *,
+    roles: Collection[Role] = ALL_ROLES,
+    providers: Sequence[Provider] = (),
+    port: int = 0,
 ) -> Iterator[str]:
-    """Run the service on a free port of this machine; give its address. Stops when left."""
+    """Run the service on this machine, port 0 being any free one; give its address.
+
+    Stops when left.
+    """
     ready: queue.Queue[str | BaseException] = queue.Queue()
     stops: list[Callable[[], None]] = []
 
@@ -122,7 +129,7 @@ def running_service(
         await serve(
             settings,
             host="127.0.0.1",
-            port=0,
+            port=port,
             stop=stop,
             on_ready=ready.put,
             roles=roles,
