@@ -14,6 +14,7 @@ Exit codes, the same for every command:
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -48,6 +49,8 @@ app = App(
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    # The frames are drawn in threads of our own; those of numpy's BLAS would spin beside them.
+    os.putenv("OPENBLAS_NUM_THREADS", "1")
     sys.exit(run(sys.argv[1:]))
 
 

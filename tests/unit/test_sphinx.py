@@ -47,7 +47,7 @@ def test_a_build_without_functions_hears_the_same(
 
     assert type(free) is not type(bound)
     assert free.segments(samples) == bound.segments(samples)
-    # What they heard before bears on both alike.
+    # What they heard before makes no difference.
     assert free.segments(samples[:16_000]) == bound.segments(samples[:16_000])
 
 

@@ -38,7 +38,7 @@ _OPTIONS: Final[dict[str, Any]] = {
 
 
 class PhoneDecoder(Protocol):
-    """Hears which phones are said when; what it heard before bears on how it sees noise."""
+    """Hears which phones are said when; what it heard before makes no difference."""
 
     def segments(self, samples: Pcm) -> list[Segment]:
         """Return (phone, first, last) of a stretch of sound, in frames of 10 ms from its start."""
@@ -68,6 +68,7 @@ def _functions_of(library: str) -> CDLL:
         "ps_config_free": (c_int, [c_void_p]),
         "ps_init": (c_void_p, [c_void_p]),
         "ps_free": (c_int, [c_void_p]),
+        "ps_start_stream": (c_int, [c_void_p]),
         "ps_start_utt": (c_int, [c_void_p]),
         "ps_process_raw": (c_int, [c_void_p, c_void_p, c_size_t, c_int, c_int]),
         "ps_end_utt": (c_int, [c_void_p]),
@@ -100,6 +101,7 @@ class _FreeDecoder:
     def segments(self, samples: Pcm) -> list[Segment]:
         call, decoder = self._functions, self._decoder
         pcm = np.ascontiguousarray(samples, np.int16)
+        call.ps_start_stream(decoder)
         call.ps_start_utt(decoder)
         call.ps_process_raw(decoder, pcm.ctypes.data, len(pcm), 0, 1)
         call.ps_end_utt(decoder)
@@ -123,6 +125,8 @@ class _BoundDecoder:
         self._decoder: Decoder = Decoder(lm=None, dict=None, **options)
 
     def segments(self, samples: Pcm) -> list[Segment]:
+        # `start_stream` alone would do, but warns.
+        self._decoder.reinit_feat()
         self._decoder.start_utt()
         self._decoder.process_raw(samples.tobytes(), no_search=False, full_utt=True)
         self._decoder.end_utt()
