@@ -26,6 +26,15 @@ export function offerModels(offered) {
   if (chosen) choose(chosen);
 }
 
+/** Choose a model by its name, if it can be. @param {string} name */
+export function chooseModel(name) {
+  const model = models.find((one) => one.name === name && one.available);
+  if (!model) return;
+  chosen = model;
+  draw();
+  choose(model);
+}
+
 function draw() {
   const place = element("models");
   const unavailable = models.filter((model) => !model.available);

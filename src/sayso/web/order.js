@@ -11,12 +11,12 @@
 
 import { takeArrivals } from "./arrivals.js";
 import { element, hide, show } from "./dom.js";
-import { chosenModel, chosenOptions, offerModels, prepareModels } from "./models.js";
+import { chooseModel, chosenModel, chosenOptions, offerModels, prepareModels } from "./models.js";
 import {
   chosenPortrait, handInPortrait, hasPortrait, isPortraitPending, judgePortraitFor, portraitPicture, portraitProblem,
   preparePortrait, takePortrait,
 } from "./portrait.js";
-import { call, post } from "./service.js";
+import { Refused, newKey, post } from "./service.js";
 import {
   chosenSpeech, handInSpeech, hasSpeech, isSpeechPending, limitSpeechTo, prepareSpeech, speechLength, speechProblem, takeSpeech,
 } from "./speech.js";
@@ -85,7 +85,6 @@ export function prepareOrder(onStarted) {
       generate();
     }
   });
-  element("again").addEventListener("click", generate);
   // Which portrait would be used has to be seen when something else is on the stage.
   const chip = () => (element("portrait-chip").hidden = element("generation").hidden || !hasPortrait());
   new MutationObserver(chip).observe(element("generation"), { attributeFilter: ["hidden"] });
@@ -134,11 +133,13 @@ async function trySample() {
   }
 }
 
-/** @param {string} path */
-async function fetched(path) {
-  const answer = await fetch(path);
+/** @param {string} address */
+async function fetched(address) {
+  const answer = await fetch(address);
+  if (!answer.ok) throw new Refused(answer.status, await answer.json().catch(() => ({})));
   const content = await answer.blob();
-  return new File([content], path.split("/").pop() ?? path, { type: content.type });
+  const name = new URL(address, location.href).pathname.split("/").pop() ?? "";
+  return new File([content], name, { type: content.type });
 }
 
 async function quote() {
@@ -195,7 +196,17 @@ function missing() {
 
 const outOfCredits = () => t("order.short", { available: money(quoted.available_micros) });
 
+/** Put an earlier order's inputs back into the form. @param {any} order */
+export async function refillOrder(order) {
+  const [portrait, speech] = await Promise.all([fetched(order.imageUrl), fetched(order.audioUrl)]);
+  chooseModel(order.model);
+  element("prompt").value = order.prompt ?? "";
+  await Promise.all([takePortrait(portrait), takeSpeech(speech)]);
+}
+
+/** Draw what follows from the order; whoever else shows something of it hears of it too. */
 function render() {
+  element("order").dispatchEvent(new Event("order"));
   element("generate-text").textContent = progress ?? t(isSending ? "order.sending" : "order.generate");
   element("generate").setAttribute("aria-disabled", String(!isReady() || progress !== null));
   renderPrice();
@@ -241,7 +252,3 @@ async function generate() {
   isSending = false;
   quoteAgain();
 }
-
-/** `crypto.randomUUID` is for https and this machine alone; a service on a LAN may be neither. */
-const newKey = () =>
-  Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");

@@ -3,71 +3,144 @@
  * The page: choose a portrait and a speech, see the price, generate, watch, download.
  *
  *   order.js     the form            stage.js     the generation that is looked at
- *   history.js   what was before     service.js   requests and the stream of changes
+ *   preview.js   two seconds, free   history.js   what was before
+ *   snippets.js  the form as code    words.js     everything that it says
+ *   service.js   requests            stream.js    what changes, as it changes
  *
+ * This module knows where we are (each generation has an address of its own) and passes changes on.
  * It uses only the public API.
  */
 
-import { element, show } from "./dom.js";
+import { element, node, show } from "./dom.js";
 import { listHistory, markShown, prepareHistory, updateHistory } from "./history.js";
-import { offerModels, prepareOrder, quoteAgain } from "./order.js";
-import { call, follow, isFinal } from "./service.js";
-import { leaveStage, openStage, prepareStage, shownId, updateStage } from "./stage.js";
+import { offerModels, prepareOrder, quoteAgain, showProgress } from "./order.js";
+import { preparePreview } from "./preview.js";
+import { call, isFinal } from "./service.js";
+import { prepareSnippets } from "./snippets.js";
+import { leaveStage, openStage, prepareStage, shownBody, shownId, updateStage } from "./stage.js";
+import { follow } from "./stream.js";
+import { LANGUAGES, chooseLanguage, language, money, onLanguage, percent, t } from "./words.js";
+
+const BACK_MS = 3000;
+
+let credits = /** @type {any} */ (null);
 
 /** @param {string} id */
 async function open(id) {
-  history.pushState(null, "", `/?prediction_id=${encodeURIComponent(id)}`);
-  await openStage(id);
-  markShown();
+  if (id !== idOfAddress()) history.pushState(null, "", `/?prediction_id=${encodeURIComponent(id)}`);
+  await openFromAddress();
 }
 
+/** Leave the generation, for the form. */
+function close() {
+  if (idOfAddress()) history.pushState(null, "", "/");
+  leaveStage();
+  tellWhereWeAre();
+}
+
+const idOfAddress = () => new URLSearchParams(location.search).get("prediction_id");
+
 async function openFromAddress() {
-  const id = new URLSearchParams(location.search).get("prediction_id");
+  const id = idOfAddress();
   if (id) await openStage(id);
   else leaveStage();
+  tellWhereWeAre();
+}
+
+/** What is on the stage shows in the history, on the button and in the title. */
+function tellWhereWeAre() {
   markShown();
+  const body = shownBody();
+  const isLive = Boolean(body) && !isFinal(body);
+  const isGuess = body?.progress.basis === "estimated";
+  const done = body && percent(body.progress.percent);
+  showProgress(isLive ? t(isGuess ? "generating.about" : "generating", { percent: done }) : null);
+  const state = isLive
+    ? t("title.progress", { percent: done, stage: t(`now.${body.progress.stage ?? "starting"}`) })
+    : body && t(`title.${body.status}`);
+  document.title = state ? `${state} · Sayso` : t("page.title");
 }
 
 async function showCredits() {
-  const credits = await call("/api/credits");
-  element("available").textContent =
-    `$${credits.available} available` + (credits.held_micros ? `, $${credits.held} held` : "");
+  credits = await call("/api/credits");
+  drawCredits();
+}
+
+function drawCredits() {
+  if (!credits) return;
+  element("available").textContent = t("credits.available", { amount: money(credits.available_micros) });
+  element("held-now").textContent = credits.held_micros ? t("credits.held", { amount: money(credits.held_micros) }) : "";
 }
 
 /** Look again at everything that the stream would have told. */
 async function refresh() {
-  try {
-    await Promise.all([listHistory(), showCredits(), ...(shownId() ? [openStage(shownId())] : [])]);
-  } catch {
-    // A service that starts again answers in a moment.
-  }
+  await Promise.all([listHistory(), showCredits(), ...(shownId() ? [openStage(/** @type {string} */ (shownId()))] : [])]);
+  tellWhereWeAre();
 }
 
 /** @param {any} body */
 async function onChange(body) {
   updateStage(body);
   const isNew = updateHistory(body);
+  if (body.id === shownId()) tellWhereWeAre();
   if (isNew || isFinal(body)) {
-    await showCredits();
+    await showCredits().catch(() => {});
     quoteAgain();
   }
 }
 
+/** There is a stream again: what happened without it is looked up. */
+async function onConnect() {
+  await refresh().catch(() => {});
+  if (element("connection").hidden) return;
+  tellConnection("connection.back");
+  setTimeout(() => element("connection").dataset.state === "connection.back" && (element("connection").hidden = true), BACK_MS);
+}
+
+/** There is no stream: look from time to time, and say so if that fails too. */
+async function onSilence() {
+  if (!navigator.onLine) return tellConnection("connection.offline");
+  try {
+    await refresh();
+    element("connection").hidden = true;
+  } catch {
+    tellConnection("connection.silent");
+  }
+}
+
+/** @param {string} key */
+function tellConnection(key) {
+  element("connection").dataset.state = key;
+  show("connection", t(key));
+}
+
+function prepareLanguages() {
+  const select = element("language");
+  select.append(...Object.entries(LANGUAGES).map(([code, name]) => node("option", { value: code, lang: code }, name)));
+  select.value = language;
+  select.addEventListener("change", () => chooseLanguage(select.value));
+  onLanguage(() => {
+    drawCredits();
+    tellWhereWeAre();
+    if (!element("connection").hidden) tellConnection(element("connection").dataset.state);
+  });
+}
+
+prepareLanguages();
 prepareOrder(async (id) => {
   await open(id);
-  await refresh();
+  await refresh().catch(() => {});
 });
-prepareStage(() => {
-  history.pushState(null, "", "/");
-  refresh();
-});
-prepareHistory(open);
+prepareStage({ onClosed: close, onOpen: open, onChanged: refresh });
+prepareHistory({ onOpen: open, onDeleted: (id) => id === shownId() && close() });
+preparePreview();
+prepareSnippets();
 addEventListener("popstate", openFromAddress);
 try {
   const [models] = await Promise.all([call("/api/models"), showCredits(), listHistory()]);
   offerModels(models.models);
   await openFromAddress();
-  follow({ onChange, onConnect: refresh, onSilence: refresh });
 } catch (problem) {
   show("order-error", problem.message);
 }
+follow({ onChange, onConnect, onSilence });

@@ -1,19 +1,23 @@
 // @ts-check
 /**
- * Talking to the service: requests, the key, and the stream of changes.
+ * Talking to the service: requests, and the key where it asks for one.
  *
- * What the page knows of a generation always comes from one check body, which the stream brings
- * and, when that fails, polling: closing the page loses nothing.
+ *   call(), post()     a request; what the service refuses is a `Refused`
+ *   check(), isFinal() a generation as it is
+ *   asksForKey()       whether this service has a key, as far as the page has noticed
+ *
+ * What the page knows of a generation always comes from one check body, which `stream.js` brings.
  */
 
 import { element, show } from "./dom.js";
+import { reason, t } from "./words.js";
 
-const POLL_MS = 5000;
+const HAS_KEY = "sayso-has-key";
 
 export class Refused extends Error {
   /** @param {number} status @param {any} problem */
   constructor(status, problem) {
-    super(problem.detail || problem.error || `The service answered ${status}.`);
+    super(reason(problem.code, problem.detail || problem.error || t("service.odd", { status })));
     this.status = status;
     this.code = problem.code;
   }
@@ -25,7 +29,7 @@ export async function call(path, options = {}) {
   try {
     answer = await fetch(path, options);
   } catch {
-    throw new Refused(0, { detail: "The service does not answer. Is it still running?" });
+    throw new Refused(0, { detail: t("service.unreachable") });
   }
   if (answer.status === 401 && (await askForKey())) return call(path, options);
   const body = await answer.json().catch(() => ({}));
@@ -33,9 +37,11 @@ export async function call(path, options = {}) {
   return body;
 }
 
-/** @param {string} path @param {object} body @param {Record<string, string>} [headers] */
-export const post = (path, body, headers = {}) =>
+/** @param {string} path @param {object} body @param {Record<string, string>} [headers]
+ * @param {AbortSignal} [signal] */
+export const post = (path, body, headers = {}, signal) =>
   call(path, {
+    signal,
     method: "POST",
     headers: { "Content-Type": "application/json", ...headers },
     body: JSON.stringify(body),
@@ -44,37 +50,28 @@ export const post = (path, body, headers = {}) =>
 /** @param {string} id */
 export const check = (id) => call(`/api/check-lipsync?prediction_id=${encodeURIComponent(id)}`);
 
+/** The address of something that a generation has. @param {string} id @param {string} [part] */
+export const generationPath = (id, part) => `/api/generations/${encodeURIComponent(id)}${part ? `/${part}` : ""}`;
+
 /** @param {any} body */
 export const isFinal = (body) => ["succeeded", "failed", "canceled"].includes(body.status);
 
-/**
- * Tell of every generation that changes, and of each new connection: what happened before it may
- * have been missed. While there is no stream `onSilence` is called every few seconds.
- * @param {{onChange: (body: any) => void, onConnect: () => void, onSilence: () => void}} hooks
- */
-export function follow({ onChange, onConnect, onSilence }) {
-  const stream = new EventSource("/api/events");
-  const timer = setInterval(() => stream.readyState !== EventSource.OPEN && onSilence(), POLL_MS);
-  stream.onopen = onConnect;
-  stream.onmessage = (event) => onChange(JSON.parse(event.data));
-  stream.onerror = () => {
-    if (stream.readyState !== EventSource.CLOSED) return; // It comes back by itself.
-    clearInterval(timer);
-    setTimeout(() => {
-      onSilence();
-      follow({ onChange, onConnect, onSilence });
-    }, POLL_MS);
-  };
-}
+/** `crypto.randomUUID` is for https and this machine alone; a service on a LAN may be neither. */
+export const newKey = () =>
+  Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 
+export const asksForKey = () => localStorage.getItem(HAS_KEY) === "yes";
+
+/** @type {Promise<boolean> | null} */
 let asking = null;
 
 /** Ask once for the key; the service keeps it in a cookie that scripts cannot read. */
 function askForKey() {
   asking ??= new Promise((resolve) => {
     const dialog = element("key-dialog");
+    localStorage.setItem(HAS_KEY, "yes");
     dialog.showModal();
-    element("key-form").onsubmit = async (event) => {
+    element("key-form").onsubmit = async (/** @type {Event} */ event) => {
       event.preventDefault();
       const answer = await fetch("/api/session", {
         method: "POST",
@@ -86,7 +83,7 @@ function askForKey() {
         resolve(true);
       } else {
         const problem = await answer.json().catch(() => ({}));
-        show("key-error", problem.detail || "That is not the key.");
+        show("key-error", reason(problem.code, problem.detail || t("key.wrong")));
       }
     };
     dialog.oncancel = () => resolve(false);

@@ -1,34 +1,73 @@
 // @ts-check
-/** The stage: the one generation that is looked at, from the first percent to the download. */
+/**
+ * The stage: the one generation that is looked at, from the first percent to the download.
+ *
+ *   outcome.js   what its end means in words: quality, advice, the receipt
+ *
+ * Everything shown comes from one check body; what a body does not have (the portrait, the receipt)
+ * is asked for once and kept.
+ */
 
-import { capitalised, element, hide, node, show } from "./dom.js";
-import { portraitPicture } from "./order.js";
-import { call, check, isFinal } from "./service.js";
+import { element, hide, node, show } from "./dom.js";
+import { isNotifying, notifyOf, toggleNotifying } from "./notify.js";
+import { refillOrder } from "./order.js";
+import { adviceFor, qualityOf, receiptRows } from "./outcome.js";
+import { call, check, generationPath, isFinal, newKey, post } from "./service.js";
+import { clock, money, onLanguage, percent, reason, t } from "./words.js";
+
+const COPIED_MS = 2000;
+const TICK_MS = 1000;
+
+/** The steps of every generation, and the stages that the service names in them. */
+const STEPS = [
+  ["stored", []],
+  ["queued", ["starting", "queued"]],
+  ["rendering", ["listening", "rendering", "processing"]],
+  ["saving", ["storing"]],
+];
 
 /** The check body that is shown. */
-let shown = null;
+let shown = /** @type {any} */ (null);
+/** What was asked for, for its picture and for another try; and its receipt once it has ended. */
+let order = /** @type {any} */ (null);
+let receipt = /** @type {any} */ (null);
+let isCanceling = false;
+let turn = 0;
+/** @type {{onClosed: () => void, onOpen: (id: string) => Promise<void>, onChanged: () => Promise<void>}} */
+let hooks;
 
 export const shownId = () => shown?.id ?? null;
+export const shownBody = () => shown;
 
-/** @param {() => void} onDeleted */
-export function prepareStage(onDeleted) {
-  element("copy").addEventListener("click", copy);
-  element("cancel").addEventListener("click", () => act("cancel", "POST"));
-  element("delete").addEventListener("click", async () => {
-    if (await act("", "DELETE")) {
-      leaveStage();
-      onDeleted();
-    }
-  });
-  element("receipt-fold").addEventListener("toggle", () => element("receipt-fold").open && showReceipt());
+/** @param {typeof hooks} given */
+export function prepareStage(given) {
+  hooks = given;
+  element("copy").addEventListener("click", copyId);
+  element("cancel").addEventListener("click", cancel);
+  element("again").addEventListener("click", again);
+  element("change").addEventListener("click", change);
+  element("another").addEventListener("click", () => hooks.onClosed());
+  element("notify").addEventListener("click", async () => drawNotify(await toggleNotifying()));
+  element("delete").addEventListener("click", () => askBeforeDeletion(true));
+  element("delete-no").addEventListener("click", () => askBeforeDeletion(false));
+  element("delete-yes").addEventListener("click", erase);
+  element("still").addEventListener("error", () => hide("still"));
+  onLanguage(() => shown && draw());
+  setInterval(tick, TICK_MS);
 }
 
 /** Show a generation. @param {string} id */
 export async function openStage(id) {
+  const mine = ++turn;
   try {
-    render(await check(id));
+    const body = await check(id);
+    if (mine === turn) render(body);
   } catch (problem) {
-    leaveStage(problem.message);
+    if (mine !== turn) return;
+    // A service that is away for a moment is no reason to show nothing.
+    if (problem.status !== 404 && shown?.id === id) throw problem;
+    leaveStage();
+    show("empty", problem.status === 404 ? `${t("stage.missing")} ${t("stage.missing.hint")}` : problem.message);
   }
 }
 
@@ -37,109 +76,248 @@ export function updateStage(body) {
   if (shown?.id === body.id) render(body);
 }
 
-/** @param {string} [because] */
-export function leaveStage(because) {
-  shown = null;
-  hide("generation");
-  show("empty", because);
+export function leaveStage() {
+  turn++;
+  shown = order = receipt = null;
+  element("video").pause();
+  hide("generation", "empty");
 }
 
 /** @param {any} body */
 function render(body) {
   const isOther = shown?.id !== body.id;
+  // An answer that was on its way for longer than the last event says nothing new.
+  if (!isOther && isFinal(shown) && !isFinal(body)) return;
+  const hasEnded = isFinal(body) && !(shown && !isOther && isFinal(shown));
+  const wasWatched = !isOther && hasEnded;
   shown = body;
+  if (isOther) {
+    order = receipt = null;
+    isCanceling = false;
+    element("receipt-fold").open = false;
+    askBeforeDeletion(false);
+    loadOrder(body.id);
+  }
   hide("empty");
   show("generation");
-  const done = isFinal(body);
-  element("prediction-id").textContent = body.prediction_id;
-  element("badge").hidden = done;
-  element("bar-row").hidden = done;
-  element("bar").value = body.progress.percent;
-  element("stage-text").textContent = capitalised(body.progress.stage || body.status);
-  element("percent").textContent =
-    body.progress.basis === "estimated" ? `about ${body.progress.percent} %` : `${body.progress.percent} %`;
-  renderPicture(body, isOther);
-  element("download").hidden = body.status !== "succeeded";
-  element("cancel").hidden = done;
-  element("delete").hidden = !done;
-  element("again").hidden = !done || body.status === "succeeded";
-  element("receipt-fold").hidden = !done;
-  if (isOther) element("receipt-fold").open = false;
-  element("outcome").className = done ? body.status : "";
-  element("outcome").textContent = sentence(body);
+  draw();
+  if (hasEnded) loadReceipt(body.id);
+  if (wasWatched) notifyOf(body);
 }
 
-/** @param {any} body @param {boolean} isOther */
-function renderPicture(body, isOther) {
+function draw() {
+  const done = isFinal(shown);
+  element("generation").dataset.status = shown.status;
+  element("prediction-id").textContent = shown.prediction_id;
+  element("badge").hidden = done;
+  element("bar-row").hidden = done;
+  element("waiting").hidden = done;
+  element("ended").hidden = !done;
+  element("receipt-fold").hidden = !receipt;
+  drawPicture();
+  if (done) drawEnd();
+  else drawProgress();
+}
+
+function drawProgress() {
+  const { percent: value, basis, stage } = shown.progress;
+  const isGuess = basis === "estimated";
+  const amount = shown.credits && money(shown.credits.amount_micros);
+  say("stage-text", isCanceling ? t("now.canceling") : t(`now.${stage ?? "starting"}`));
+  element("percent").textContent = isGuess ? t("about", { percent: percent(value) }) : percent(value);
+  element("bar").value = value;
+  element("bar").classList.toggle("guess", isGuess);
+  element("basis").textContent = t(isGuess ? "basis.estimated" : "basis.measured");
+  drawSteps(stage);
+  element("held").textContent = amount ? t("held", { amount }) : t("money.free");
+  element("cancel").disabled = isCanceling;
+  element("cancel-effect").textContent = amount ? t("cancel.effect", { amount }) : t("cancel.free");
+  drawNotify(isNotifying());
+  tick();
+}
+
+/** @param {string} stage */
+function drawSteps(stage) {
+  const at = Math.max(1, STEPS.findIndex(([, stages]) => stages.includes(stage)));
+  element("steps").replaceChildren(
+    ...STEPS.map(([name], index) => {
+      const step = node("li", { className: index < at ? "past" : "" }, t(`step.${name}`));
+      if (index === at) step.setAttribute("aria-current", "step");
+      return step;
+    }),
+  );
+}
+
+function drawEnd() {
+  const { status } = shown;
+  const code = receipt?.error_code ?? null;
+  const amount = shown.credits && money(shown.credits.amount_micros);
+  const succeeded = status === "succeeded";
+  say("stage-text", t(succeeded ? "done.title" : code === "timed_out" ? "timed_out.title" : `${status}.title`));
+  element("percent").textContent = succeeded ? percent(100) : "";
+  element("outcome").hidden = succeeded;
+  element("outcome").textContent = status === "failed" ? reason(code, shown.error) : t("canceled.text");
+  element("advice").hidden = status !== "failed";
+  element("advice").textContent = t(adviceFor(code));
+  element("settled").textContent = amount ? t(succeeded ? "money.captured" : "money.released", { amount }) : t("money.free");
+  element("took").textContent = t("done.took", { clock: clock(spent_s()) });
+  element("took").hidden = !succeeded;
+  element("download").hidden = !succeeded;
+  element("download").href = generationPath(shown.id, "video");
+  element("download").download = `${shown.id}.mp4`;
+  element("again").hidden = succeeded;
+  element("again").textContent = amount ? t("again.price", { amount }) : t("again");
+  element("change").hidden = succeeded;
+  element("delete-question").textContent = t(succeeded ? "delete.sure" : "delete.sure.other");
+  drawQuality(succeeded);
+  if (receipt) element("receipt").replaceChildren(...receiptRows(receipt).flatMap(([name, value]) => [node("dt", {}, name), node("dd", {}, value)]));
+}
+
+/** @param {boolean} succeeded */
+function drawQuality(succeeded) {
+  const quality = succeeded && receipt ? qualityOf(receipt.quality) : null;
+  element("quality").hidden = !quality;
+  if (!quality) return;
+  element("quality").className = `chip ${quality.verdict}`;
+  element("quality-name").textContent = quality.name;
+  element("quality-text").textContent = quality.text;
+}
+
+/** The video, else the portrait; both in a box that has the portrait's shape from the start. */
+function drawPicture() {
   const video = element("video");
   const still = element("still");
-  const succeeded = body.status === "succeeded";
+  const succeeded = shown.status === "succeeded";
   video.hidden = !succeeded;
-  if (succeeded && video.dataset.of !== body.id) {
-    video.src = body.output;
-    video.dataset.of = body.id;
+  if (succeeded && video.dataset.of !== shown.id) {
+    video.src = shown.output;
+    video.dataset.of = shown.id;
   } else if (!succeeded && video.dataset.of) {
     video.removeAttribute("src");
     video.load();
     delete video.dataset.of;
   }
-  if (succeeded) {
-    element("download").href = `/api/generations/${encodeURIComponent(body.id)}/video`;
-    element("download").download = `${body.id}.mp4`;
-  }
-  if (isOther) still.src = portraitPicture() ?? "";
-  still.hidden = succeeded || !still.getAttribute("src");
+  const isKnown = Boolean(order?.imageUrl) && still.dataset.of === shown.id;
+  still.hidden = succeeded || !isKnown;
 }
 
-/** What happened, and what it means for the credits. @param {any} body */
-function sentence(body) {
-  const amount = body.credits ? `$${body.credits.amount}` : "";
-  switch (body.status) {
-    case "succeeded":
-      return amount ? `Done. ${amount} captured.` : "Done.";
-    case "failed":
-      return `${body.error} ${amount ? `${amount} released: you pay nothing.` : ""}`;
-    case "canceled":
-      return `Canceled. ${amount ? `${amount} released: you pay nothing.` : ""}`;
-    default:
-      return amount ? `${amount} held. You may close this page.` : "You may close this page.";
-  }
-}
-
-/** @param {string} verb @param {string} method */
-async function act(verb, method) {
+/** @param {string} id */
+async function loadOrder(id) {
   try {
-    await call(`/api/generations/${encodeURIComponent(shown.id)}${verb && `/${verb}`}`, { method });
-    return true;
-  } catch (problem) {
-    element("outcome").textContent = problem.message;
-    return false;
+    const found = await call(generationPath(id, "order"));
+    if (shown?.id !== id) return;
+    order = found;
+    if (order.width) element("shown-picture").style.setProperty("--ratio", String(order.width / order.height));
+    element("still").src = order.imageUrl;
+    element("still").dataset.of = id;
+    drawPicture();
+  } catch {
+    // Without its portrait it is still what it is.
   }
 }
 
-async function copy() {
+/** @param {string} id */
+async function loadReceipt(id) {
+  try {
+    const found = await call(generationPath(id, "receipt"));
+    if (shown?.id !== id) return;
+    receipt = found;
+    draw();
+  } catch {
+    // The next look brings it.
+  }
+}
+
+const spent_s = () => (Date.parse(shown.completed_at ?? new Date().toISOString()) - Date.parse(shown.created_at)) / 1000;
+
+/** Only the clock moves by itself. */
+function tick() {
+  if (shown && !isFinal(shown)) element("elapsed").textContent = t("elapsed", { clock: clock(spent_s()) });
+}
+
+/** Say it where a screen reader hears it, and only when it is new. @param {string} id @param {string} text */
+function say(id, text) {
+  if (element(id).textContent !== text) element(id).textContent = text;
+}
+
+async function cancel() {
+  isCanceling = true;
+  drawProgress();
+  try {
+    const body = await call(generationPath(shown.id, "cancel"), { method: "POST" });
+    if (shown?.id === body.id) render(body);
+  } catch (problem) {
+    isCanceling = false;
+    if (!isFinal(shown)) drawProgress();
+    show("stage-error", problem.message);
+  }
+}
+
+/** The same order once more, with the inputs that the service has kept. */
+async function again() {
+  await attempt("again", async () => {
+    const body = order ?? (await call(generationPath(shown.id, "order")));
+    const started = await post("/api/generate-lipsync", body, { "Idempotency-Key": newKey() });
+    await hooks.onOpen(started.prediction_id);
+    await hooks.onChanged();
+  });
+}
+
+/** Back to the form, with the inputs in it. */
+async function change() {
+  await attempt("change", async () => {
+    const body = order ?? (await call(generationPath(shown.id, "order")));
+    await refillOrder(body);
+    hooks.onClosed();
+  });
+}
+
+async function erase() {
+  await attempt("delete-yes", async () => {
+    await call(generationPath(shown.id), { method: "DELETE" });
+    hooks.onClosed();
+    await hooks.onChanged();
+  });
+}
+
+/** Do what a button asks for, once, and say what went wrong. @param {string} id @param {() => Promise<void>} work */
+async function attempt(id, work) {
+  hide("stage-error");
+  element(id).disabled = true;
+  try {
+    await work();
+  } catch (problem) {
+    show("stage-error", problem.message);
+  }
+  element(id).disabled = false;
+}
+
+/** @param {boolean} isAsked */
+function askBeforeDeletion(isAsked) {
+  const hadFocus = element("delete-sure").contains(document.activeElement);
+  element("delete-sure").hidden = !isAsked;
+  element("actions").hidden = isAsked;
+  if (isAsked) element("delete-no").focus();
+  else if (hadFocus) element("delete").focus();
+}
+
+/** @param {boolean} isOn */
+function drawNotify(isOn) {
+  const button = element("notify");
+  button.hidden = !("Notification" in window);
+  button.setAttribute("aria-pressed", String(isOn));
+  const isRefused = "Notification" in window && Notification.permission === "denied";
+  button.disabled = isRefused;
+  button.textContent = t(isRefused ? "notify.refused" : isOn ? "notify.on" : "notify");
+}
+
+async function copyId() {
   try {
     await navigator.clipboard.writeText(shown.prediction_id);
-    element("copy").textContent = "Copied";
+    element("copy").textContent = t("copied");
+    setTimeout(() => (element("copy").textContent = t("copy")), COPIED_MS);
   } catch {
     // Plain http on a LAN has no clipboard: mark the text, so that Ctrl+C does it.
     getSelection()?.selectAllChildren(element("prediction-id"));
   }
-  setTimeout(() => (element("copy").textContent = "Copy"), 2000);
-}
-
-async function showReceipt() {
-  const receipt = await call(`/api/generations/${encodeURIComponent(shown.id)}/receipt`);
-  const rows = {
-    Model: receipt.model,
-    Price: `${receipt.cost.seconds} s × $${receipt.cost.rate} = $${receipt.cost.amount}`,
-    Captured: `$${receipt.captured}`,
-    ...(receipt.release_reason && { "Released because": receipt.release_reason }),
-    Attempts: String(receipt.attempts.length),
-    Made: new Date(receipt.created_at).toLocaleString(),
-    ...(receipt.notices.length && { Notes: receipt.notices.map((notice) => notice.text).join(" ") }),
-  };
-  element("receipt").replaceChildren(
-    ...Object.entries(rows).flatMap(([name, value]) => [node("dt", {}, name), node("dd", {}, value)]),
-  );
 }
