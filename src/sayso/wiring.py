@@ -14,7 +14,7 @@ import asyncio
 import secrets
 import shutil
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +48,7 @@ from sayso.media.guard import GuardedTransport
 from sayso.media.inspection import Inspector
 from sayso.media.intake import Intake
 from sayso.providers import embedded, replicate
-from sayso.providers.base import Provider
+from sayso.providers.base import CallsBack, Provider
 from sayso.providers.embedded import EmbeddedProvider
 from sayso.providers.previews import Previews
 from sayso.providers.render_worker import RenderLimits, RenderWorkers
@@ -86,6 +86,7 @@ class Services:
     links: FileLinks
     fetcher: Fetcher
     webhook_secret: str
+    callers: Mapping[str, CallsBack]
     webhooks: WebhookSender | None
     reconciler: Reconciler | None
     renders: RenderWorkers | None
@@ -152,6 +153,7 @@ async def open_services(
             links=base.links,
             fetcher=fetcher,
             webhook_secret=webhook_secret,
+            callers={one.traits.name: one for one in everyone if isinstance(one, CallsBack)},
             webhooks=sender if "reconciler" in roles else None,
             reconciler=_reconciler(base, everyone) if "reconciler" in roles else None,
             renders=_render_workers(base) if "renders" in roles else None,

@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sayso.clock import Instant
 from sayso.db.listed import among, listed
 from sayso.db.tables import artifacts, generations, predictions
-from sayso.db.tx import Tx
+from sayso.db.tx import Topic, Tx, announce
 from sayso.generations.rules import AttemptRecord, Job, State
 from sayso.ids import GenerationId, Nonce
 from sayso.providers.base import LipSyncInputs, StoredInput
@@ -224,6 +224,7 @@ def adopt(tx: Tx, jobs: Sequence[Job], *, now: Instant) -> None:
     """
     if jobs:
         tx.execute(_ADOPT, {"ids": listed(job.id for job in jobs), "now": now})
+        announce(tx, Topic.DUE)
 
 
 _ADOPT: Final = (

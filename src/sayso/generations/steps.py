@@ -8,8 +8,8 @@
     prune_keys        forget old `Idempotency-Key`s
 
 Every write carries the claim's token, except a create's answer: it is recorded on its attempt
-whatever became of the claim. An attempt that a callback has bound meanwhile is neither refused nor
-absent, whatever the call came to.
+whatever became of the claim. An attempt that a callback has bound meanwhile, or whose input was
+fetched, is neither refused nor absent, whatever the call or the search came to.
 """
 
 from __future__ import annotations
@@ -253,7 +253,7 @@ _NOTE: Final = (
 )
 
 
-_NOTE_UNBOUND: Final = _NOTE.where(p.provider_id.is_(None))
+_NOTE_UNBOUND: Final = _NOTE.where(p.provider_id.is_(None), p.fetched_at.is_(None))
 
 
 def _move(tx: Tx, written: Sequence[Written]) -> None:

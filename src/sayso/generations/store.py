@@ -430,7 +430,7 @@ def receipt_of(tx: Tx, account_id: AccountId, generation_id: GenerationId) -> Re
     p = predictions.c
     attempts = tx.execute(
         select(p.attempt, p.state, p.submitted_at, p.finished_at)
-        .where(p.generation_id == generation_id)
+        .where(p.generation_id == generation_id, p.twin_of.is_(None))
         .order_by(p.attempt)
     )
     return Receipt(

@@ -35,9 +35,11 @@ from sayso.http import (
     uploads,
 )
 from sayso.http.auth import Access, Gate
+from sayso.http.callbacks import CallbackDoor
 from sayso.http.doors import Doors
 from sayso.http.edge import BodyLimit, Edge, Measures
 from sayso.http.errors import install, problems
+from sayso.http.fetches import Fetches
 from sayso.http.hub import EventHub
 from sayso.http.wire import Problem
 from sayso.wiring import Services
@@ -63,15 +65,23 @@ def make_app(services: Services) -> FastAPI:
         access=Access(services.settings, services.clock),
         hub=EventHub(services.generations, services.clock),
         measures=measures,
+        callbacks=CallbackDoor(
+            services.generations, callers=services.callers, clock=services.clock
+        ),
+        fetches=Fetches(services.generations),
     )
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         hub = asyncio.create_task(_keep_running(doors.hub))
+        if services.settings.public_url is not None:
+            doors.callbacks.open()
         try:
             yield
         finally:
             begin_closing(app)
+            await doors.callbacks.close()
+            await doors.fetches.close()
             hub.cancel()
             with suppress(asyncio.CancelledError):
                 await hub
@@ -108,8 +118,7 @@ def make_app(services: Services) -> FastAPI:
         previews.router,
         files.router,
     )
-    undescribed = (auth.router, health.router, replicate.router, callbacks.router)
-    for router in (*described, *undescribed):
+    for router in (*described, auth.router, health.router, replicate.router, callbacks.router):
         app.include_router(router, responses=_ALWAYS)
     _describe_problems(app)
     return app

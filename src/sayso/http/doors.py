@@ -21,7 +21,9 @@ from starlette.types import Scope
 from sayso.errors import NoSuchGeneration
 from sayso.generations.generation import Generation
 from sayso.http.auth import Access
+from sayso.http.callbacks import CallbackDoor
 from sayso.http.edge import Measures
+from sayso.http.fetches import Fetches
 from sayso.http.hub import EventHub
 from sayso.http.replicate_limits import RateLimits
 from sayso.http.wire import check_of
@@ -40,6 +42,8 @@ class Doors:
     access: Access
     hub: EventHub
     measures: Measures
+    callbacks: CallbackDoor
+    fetches: Fetches
     limits: RateLimits = field(default_factory=RateLimits)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 

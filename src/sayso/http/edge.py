@@ -30,7 +30,15 @@ _log: Final = structlog.get_logger("sayso.http")
 
 _CLIENTS_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # Asked so often that a line for each would bury the others.
-_QUIET: Final = ("/api/check-lipsync", "/livez", "/readyz", "/metrics", "/web/", "/files/", "/callbacks/")
+_QUIET: Final = (
+    "/api/check-lipsync",
+    "/livez",
+    "/readyz",
+    "/metrics",
+    "/web/",
+    "/files/",
+    "/callbacks/",
+)
 
 _BROKEN: Final = 500
 

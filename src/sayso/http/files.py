@@ -4,7 +4,8 @@
     send_file    a stored file as an answer; the owner's door to a video uses it too
 
 What a file is served as comes from our own table and never from its sender, and browsers are told
-not to guess. A key holds its content's digest, so the key is the ETag.
+not to guess. A key holds its content's digest, so the key is the ETag. A link with a nonce is an
+attempt's own, and its provider's fetch of it is noted (`fetches.py`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from sayso.clock import SECOND
 from sayso.http.check import is_known
 from sayso.http.doors import Shared
 from sayso.http.errors import problems
+from sayso.ids import Nonce
 
 _RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 # Links live for an hour or more, and what is behind one never changes.
@@ -49,6 +51,9 @@ async def signed_file(key: str, request: Request, doors: Shared) -> Response:
     services = doors.services
     now_s = services.clock.now() / SECOND
     verified = services.links.verify(key, dict(request.query_params), now_s=now_s)
+    nonce = request.query_params.get("nonce")
+    if nonce is not None:
+        doors.fetches.note(Nonce(nonce))
     return await send_file(request, services.artifacts, verified)
 
 
