@@ -9,7 +9,6 @@ examples run here. A client that cannot be installed is a reason to skip.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -26,15 +25,15 @@ from pydantic import SecretStr
 
 from sayso.providers.scripted import Script
 from sayso.settings import Peer
-from tests.conftest import ROOT, missing
+from tests.conftest import ROOT
 from tests.inbox import Inbox, opened_inbox
+from tests.installing import INSTALL_S, install, installed_for_python, kept_folder
 from tests.services import MODEL, Service, started
 from tests.tls_front import Front, opened_front
 
 PAGE: Final = ROOT / "docs" / "how-to" / "use-the-replicate-clients.md"
 CLIENTS: Final = ROOT / "tests" / "clients"
 KEY: Final = "r8_the_key_of_this_service"
-INSTALL_S: Final = 180
 RUN_S: Final = 90
 
 pytestmark = [pytest.mark.timeout(INSTALL_S + 2 * RUN_S), pytest.mark.xdist_group("clients")]
@@ -85,52 +84,8 @@ def shop(tmp_path: Path, small_portrait: Path, short_speech: Path) -> Iterator[S
 
 @pytest.fixture
 def folder_of(request: pytest.FixtureRequest) -> Callable[[Path], Path]:
-    """Give the folder that is kept for what a lock installs, in pytest's own cache."""
-
-    def find(lock: Path) -> Path:
-        digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
-        name = f"{lock.stem}-{digest}-{sys.version_info.major}.{sys.version_info.minor}"
-        return request.config.cache.mkdir("clients") / name
-
-    return find
-
-
-def install(folder: Path, command: Callable[[Path], Sequence[str]]) -> Path:
-    """Fill a folder once; skip when that is not possible here."""
-    if folder.is_dir():
-        return folder
-    making = folder.with_name(f"{folder.name}.{os.getpid()}")
-    shutil.rmtree(making, ignore_errors=True)
-    making.mkdir()
-    try:
-        ended = subprocess.run(
-            command(making),
-            cwd=making,
-            capture_output=True,
-            text=True,
-            timeout=INSTALL_S,
-            check=False,
-        )
-        if ended.returncode != 0:
-            missing(f"the client cannot be installed: {ended.stderr.strip()[-300:]}")
-        making.rename(folder)
-    except subprocess.TimeoutExpired:
-        missing("the client cannot be installed in time")
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
-    return folder
-
-
-def installed_for_python(folder: Path, lock: Path) -> Path:
-    """Install a Python client from its lock."""
-    return install(
-        folder,
-        lambda making: (
-            *(sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check"),
-            *("--require-hashes", "--only-binary", ":all:", "--no-deps"),
-            *("--target", str(making), "-r", str(lock)),
-        ),
-    )
+    """Give the folder that is kept for what a lock installs."""
+    return lambda lock: kept_folder(request.config.cache, lock)
 
 
 def installed_for_node(folder: Path, npm: str) -> Path:
