@@ -293,7 +293,7 @@ def free_port() -> int:
         return port
 
 
-@pytest.mark.parametrize("way", ["polling"])
+@pytest.mark.parametrize("way", ["polling", "callbacks"])
 def test_one_sayso_is_anothers_replicate(
     way: str, tmp_path: Path, small_portrait: Path, short_speech: Path
 ) -> None:
