@@ -60,6 +60,8 @@ T = TypeVar("T")
 _SINCE_S: Final = 3_600
 # Searches whose beginning is remembered; to forget them all only makes them longer.
 _MOST_MISSED: Final = 10_000
+# Predictions whose last word is remembered; to forget them all only asks again.
+_MOST_SAID: Final = 20_000
 
 log = structlog.get_logger()
 
@@ -94,6 +96,15 @@ class LaneLimits:
     """Longest time of one call; a claim's lease is longer."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What a provider said last of a prediction, when, and which callback was known by then."""
+
+    prediction: Prediction
+    at_s: float
+    called_at: Instant | None
+
+
 class Lane:
     """See the module's docstring."""
 
@@ -122,6 +133,7 @@ class Lane:
         self._reads = asyncio.Semaphore(limits.reads)
         self._out: set[Nonce] = set()
         self._missed_at_s: dict[Nonce, float] = {}
+        self._said: dict[Nonce, _Said] = {}
 
     def capacity(self, state: State) -> int:
         """Return how many rows in this state may be in hand at the same time."""
@@ -251,7 +263,7 @@ class Lane:
     async def _look(self, jobs: Sequence[Job], token: str) -> None:
         now = self._clock.now()
         await _all(self.cancel(_provider_id(job)) for job in jobs if stop_of(job, now) is not None)
-        seen = await self.fetch([_provider_id(job) for job in jobs])
+        seen = await self._seen(jobs, now)
         steps: list[Step] = []
         unchanged: list[tuple[GenerationId, Instant]] = []
         now = self._clock.now()
@@ -270,8 +282,35 @@ class Lane:
                 if not outcome.is_news:
                     unchanged.append((job.id, outcome.due_at))
                     continue
+            else:
+                self._said.pop(job.attempt.nonce, None)
             steps.append(Step(job=job, token=token, outcome=outcome, seen=prediction))
         await self._recorder.record(Batch(token, steps, unchanged))
+
+    async def _seen(self, jobs: Sequence[Job], now: Instant) -> dict[ProviderId, Prediction]:
+        """Return what is known of predictions: asked now, or said lately by one that calls back."""
+        now_s = self._clock.monotonic_s()
+        seen = {
+            _provider_id(job): said.prediction
+            for job in jobs
+            if stop_of(job, now) is None and (said := self._said_lately(job, now_s)) is not None
+        }
+        asked = [job for job in jobs if _provider_id(job) not in seen]
+        answers = await self.fetch([_provider_id(job) for job in asked]) if asked else {}
+        if self.traits.ask_s is not None:
+            if len(self._said) >= _MOST_SAID:
+                self._said.clear()
+            for job in asked:
+                if (answer := answers.get(_provider_id(job))) is not None:
+                    self._said[job.attempt.nonce] = _Said(answer, now_s, job.attempt.called_at)
+        return seen | dict(answers)
+
+    def _said_lately(self, job: Job, now_s: float) -> _Said | None:
+        """Return the provider's last word, if nothing has come since that makes it worth asking."""
+        said = self._said.get(job.attempt.nonce)
+        if said is None or self.traits.ask_s is None or now_s - said.at_s >= self.traits.ask_s:
+            return None
+        return said if said.called_at == job.attempt.called_at else None
 
     async def cancel(self, provider_id: ProviderId) -> None:
         """Ask for the end of a prediction; whoever looks at it next sees what came of that."""

@@ -55,8 +55,9 @@ CALLBACKS_PATH: Final = "/callbacks/replicate/"
 # `start` binds an attempt whose answer was lost within seconds; `completed` ends the wait.
 CALLBACK_EVENTS: Final = ("start", "completed")
 
-# With callbacks looking is the net below them: Replicate gives up sending after a minute.
-_LOOK_WITH_CALLBACKS_S: Final = 60.0
+# With callbacks asking is the net below them. They are as sure as the inputs, which Replicate
+# fetches from the same address, and the last one is sent again for a minute.
+_ASK_WITH_CALLBACKS_S: Final = 120.0
 # Replicate cancels after our own deadline has, and only what we have lost sight of.
 _CANCEL_MARGIN_S: Final = 60
 _CANCEL_AFTER_S: Final = (5, 86_400)
@@ -88,7 +89,7 @@ class ReplicateProvider:
         self.traits = replace(
             TRAITS,
             calls_per_s=settings.calls_per_s,
-            look_s=_LOOK_WITH_CALLBACKS_S if has_callbacks else None,
+            ask_s=_ASK_WITH_CALLBACKS_S if has_callbacks else None,
         )
         self._settings = settings
         self._clock = clock

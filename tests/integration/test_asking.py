@@ -1,0 +1,107 @@
+"""A provider that calls back is asked when it did, and seldom otherwise; watchers see progress."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sayso.db.connect import Database
+from sayso.errors import ProviderTimedOut
+from sayso.generations.evidence import Callback
+from sayso.generations.generation import Generation
+from sayso.providers.scripted import TRAITS, Script
+from tests.workshop import Workshop
+
+pytestmark = pytest.mark.anyio
+
+CALLS_BACK = replace(TRAITS, ask_s=120)
+
+
+@pytest.fixture
+async def shop(database: Database, tmp_path: Path) -> Workshop:
+    return await Workshop.open(database, tmp_path, Script(start_s=0, run_s=100), traits=CALLS_BACK)
+
+
+async def call_back(shop: Workshop, generation: Generation, delivery: str) -> None:
+    [attempt] = await shop.attempts(generation)
+    await shop.generations.take_callback(
+        Callback(
+            provider="scripted",
+            nonce=attempt.nonce,
+            provider_id=attempt.provider_id,
+            delivery_id=delivery,
+        )
+    )
+    await shop.turn()
+
+
+async def test_progress_moves_while_nobody_asks(shop: Workshop) -> None:
+    generation = await shop.start()
+    await shop.live(6)
+    asked = shop.provider.counts["read"]
+    percents = []
+    for _ in range(5):
+        await shop.live(5)
+        percents.append((await shop.get(generation)).progress.percent)
+
+    assert asked == shop.provider.counts["read"] == 1
+    assert percents == sorted(percents)
+    assert percents[-1] > percents[0]
+
+
+async def test_a_callback_is_a_reason_to_ask(shop: Workshop) -> None:
+    generation = await shop.start()
+    await shop.live(101)
+    assert shop.provider.counts["read"] == 1
+    await call_back(shop, generation, "msg_1")
+
+    assert (await shop.get(generation)).status == "succeeded"
+    assert shop.provider.counts["read"] == 2
+
+
+async def test_the_same_callback_again_asks_nothing(shop: Workshop) -> None:
+    generation = await shop.start()
+    await shop.live(6)
+    await call_back(shop, generation, "msg_1")
+    shop.clock.advance(1)
+    await call_back(shop, generation, "msg_1")
+    await shop.live(10)
+
+    assert shop.provider.counts["read"] == 2
+
+
+async def test_without_callbacks_it_is_asked_in_the_end(shop: Workshop) -> None:
+    final = await shop.live_until_final(await shop.start())
+
+    assert final.status == "succeeded"
+    assert shop.provider.counts["read"] == 2
+
+
+async def test_a_cancel_is_looked_after_at_once(shop: Workshop) -> None:
+    generation = await shop.start()
+    await shop.live(6)
+    await shop.generations.cancel(generation.account_id, generation.id)
+    await shop.turn()
+
+    assert (await shop.get(generation)).status == "canceled"
+
+
+async def test_what_was_not_answered_is_asked_again(shop: Workshop) -> None:
+    shop.provider.fail_reads(1, ProviderTimedOut("no answer"))
+    await shop.start()
+    await shop.live(15)
+
+    assert shop.provider.counts["read"] == 2
+
+
+async def test_another_process_asks_for_itself(shop: Workshop) -> None:
+    """Nothing that a decision needs is kept in a process alone."""
+    generation = await shop.start()
+    await shop.live(6)
+    shop.reconciler = shop.another_reconciler()
+    await shop.live(6)
+
+    assert shop.provider.counts["read"] == 2
+    assert (await shop.live_until_final(generation)).status == "succeeded"
