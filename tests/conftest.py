@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+# Tests never speak with the real Replicate, whoever runs them.
+os.environ.pop("REPLICATE_API_TOKEN", None)
+
 pytest_plugins = ["tests.databases", "tests.services"]
 
 ROOT = Path(__file__).resolve().parent.parent

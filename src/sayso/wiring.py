@@ -86,6 +86,7 @@ class Services:
     links: FileLinks
     fetcher: Fetcher
     webhook_secret: str
+    providers: Mapping[str, Provider]
     callers: Mapping[str, CallsBack]
     webhooks: WebhookSender | None
     reconciler: Reconciler | None
@@ -153,6 +154,7 @@ async def open_services(
             links=base.links,
             fetcher=fetcher,
             webhook_secret=webhook_secret,
+            providers={one.traits.name: one for one in everyone},
             callers={one.traits.name: one for one in everyone if isinstance(one, CallsBack)},
             webhooks=sender if "reconciler" in roles else None,
             reconciler=_reconciler(base, everyone) if "reconciler" in roles else None,

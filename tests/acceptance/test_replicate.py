@@ -230,6 +230,40 @@ async def test_bad_luck_is_tried_again_and_paid_once(customer: Customer) -> None
 
 
 @pytest.mark.anyio
+async def test_without_credit_it_waits_and_only_the_operator_reads_why(
+    customer: Customer,
+) -> None:
+    customer.upstream.switch(credit="none")
+
+    seen = await customer.poll(await customer.ask(), every_s=5)
+
+    assert seen[-1]["error"] == "Generation timed out after 10 minutes"
+    assert await customer.money() == (OPENING, 0)
+    assert "billing" not in str(seen)
+    assert customer.upstream.counts["create"] < 12
+    figures = (await customer.http.get("/metrics")).text
+    assert 'sayso_provider_in_trouble{provider="replicate"} 1.0' in figures
+
+
+@pytest.mark.anyio
+async def test_a_generation_survives_a_while_without_credit(customer: Customer) -> None:
+    customer.upstream.switch(credit="none")
+    started = await customer.ask()
+    for _ in range(4):
+        customer.clock.advance(10)
+        await customer.services.db.write(lambda tx: announce(tx, Topic.DUE))
+        await asyncio.sleep(0.1)
+    customer.upstream.switch(credit="good")
+
+    final = (await customer.poll(started))[-1]
+
+    assert final["status"] == "succeeded"
+    assert await customer.money() == (OPENING - PRICE, 0)
+    figures = (await customer.http.get("/metrics")).text
+    assert 'sayso_provider_in_trouble{provider="replicate"} 0.0' in figures
+
+
+@pytest.mark.anyio
 async def test_a_cancel_ends_it_there_too(customer: Customer) -> None:
     customer.upstream.will(RUNS["stuck_processing"])
     started = await customer.ask()

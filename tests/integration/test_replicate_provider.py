@@ -342,6 +342,17 @@ async def test_files_that_take_long_are_there_when_the_attempt_comes_again(
     assert len(bench.upstream.predictions) == 1
 
 
+async def test_what_comes_before_a_create_is_bounded(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was created, so it is a refusal and no riddle."""
+    monkeypatch.setattr("sayso.providers.replicate._HANDOVER_S", 0.05)
+    bench.transport.hold()
+
+    with pytest.raises(ProviderUnavailable):
+        await bench.provider().submit(bench.attempt(), INPUTS)
+
+
 async def test_fields_that_do_not_fit_are_named_in_our_words(bench: Bench) -> None:
     inputs = replace(INPUTS, options={"num_frames_per_chunk": 999}, prompt=None)
 
@@ -398,6 +409,7 @@ async def test_one_create_at_a_time_finds_out_whether_there_is_credit_again(benc
 
 async def test_a_refused_token_pauses_creates(bench: Bench) -> None:
     provider = bench.provider(public_url=PUBLIC)
+    assert provider.trouble is None
     bench.upstream.token = "another one"
 
     for _ in range(2):
@@ -405,6 +417,7 @@ async def test_a_refused_token_pauses_creates(bench: Bench) -> None:
             await provider.submit(bench.attempt(), INPUTS)
 
     assert bench.upstream.counts["create"] == 1
+    assert provider.trouble == "Replicate refuses REPLICATE_API_TOKEN"
 
 
 async def test_little_credit_means_one_create_in_ten_seconds(bench: Bench) -> None:
@@ -463,11 +476,12 @@ async def test_the_breaker_opens_and_a_look_closes_it(bench: Bench) -> None:
         with pytest.raises(ProviderError):
             await provider.fetch_many([made.provider_id])
     assert bench.upstream.counts["read"] == 5
+    assert provider.trouble == "Replicate does not answer"
 
     bench.upstream.recover()
     bench.clock.advance(6)
     assert await provider.fetch_many([made.provider_id])
-    assert provider.client.limits.breaker.is_closed
+    assert provider.trouble is None
 
 
 async def test_after_an_outage_no_create_is_the_first_to_find_out(bench: Bench) -> None:

@@ -129,6 +129,7 @@ def looked(job: Job, prediction: Prediction | None, seconds: float, **changes: A
     return observe(job, prediction, replace(view, **changes))
 
 
+TOO_LATE = Failure(FailureKind.TIMEOUT, "timed_out", "It took too long.")
 BAD_LUCK = Failure(FailureKind.TRANSIENT, "busy", "It was interrupted.", "PA")
 FLAGGED = Failure(FailureKind.PERMANENT, "flagged", "It was refused.", "E005")
 
@@ -285,6 +286,8 @@ def test_bad_luck_is_tried_again(failed_before: int, delay_s: float) -> None:
         ),
         (a_job(cancel_requested_at=at(1)), BAD_LUCK, State.CANCELED, None),
         (a_job(deadline_at=at(1)), BAD_LUCK, State.FAILED, "It was interrupted."),
+        (a_job(), TOO_LATE, State.FAILED, "It took too long."),
+        (a_job(deadline_at=at(1)), TOO_LATE, State.FAILED, "Generation timed out after 1 second"),
         (a_job(), None, State.FAILED, "Scripted could not make the video"),
     ],
 )

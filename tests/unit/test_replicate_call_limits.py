@@ -140,7 +140,8 @@ def test_a_half_open_breaker_lets_one_call_find_out(clock: SettableClock) -> Non
     clock.advance(breaker.ask())
 
     assert breaker.ask() == 0
-    assert breaker.ask() > 0
+    # The others ask again soon: an answer takes seconds at most.
+    assert 0 < breaker.ask() <= 5
     breaker.worked()
     assert [breaker.ask() for _ in range(3)] == [0, 0, 0]
 

@@ -151,6 +151,25 @@ def test_several_fields_are_listed_once_each() -> None:
     )
 
 
+def test_an_account_without_a_way_to_pay_is_not_the_customers_business() -> None:
+    body = {"title": "Invalid version or not permitted", "detail": "... permission to use it?"}
+
+    text = str(rejection_of(422, body, MODEL, raw="x"))
+
+    assert text == "Replicate does not run test/model for us just now."
+
+
+def test_the_raw_text_has_no_signatures_of_links() -> None:
+    url = "https://s.example.com/files/a.png?expires=1&signature=a.SECRET_x-y&nonce=z"
+    text = f'403 Client Error: Forbidden for url: {url} {{"image":"{url}"}}'
+
+    raw = failure_of(text).raw or ""
+
+    assert "SECRET" not in raw
+    assert raw.count("signature=...") == 2
+    assert "nonce=z" in raw
+
+
 @pytest.mark.parametrize(
     "body",
     [None, {}, {"invalid_fields": None}, {"invalid_fields": "x"}, {"invalid_fields": [1, None]}],

@@ -507,9 +507,10 @@ def _no_later_than_stop(
 
 
 def _after_failure(job: Job, seen: Prediction, stop: Stop | None, view: View) -> Retry | End:
-    if stop is not None and stop.reason == "cancel":
-        return end_of(stop, job, view.traits)
     failure = seen.failure
+    is_late = failure is not None and failure.kind is FailureKind.TIMEOUT
+    if stop is not None and (stop.reason == "cancel" or is_late):
+        return end_of(stop, job, view.traits)
     if failure is None:
         return failed("provider_error", f"{view.traits.label} could not make the video")
     # The attempt that has just failed is not among them yet.

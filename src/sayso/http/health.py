@@ -15,7 +15,7 @@ from typing import Final
 
 import prometheus_client
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge
 from pydantic import BaseModel
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
@@ -23,6 +23,7 @@ from starlette.routing import Route
 from sayso.errors import SaysoError
 from sayso.http.doors import Doors, Shared
 from sayso.http.errors import problems
+from sayso.providers.base import TellsTrouble
 
 _PROBE_S: Final = 1
 _BALLAST_BYTES: Final = 64 << 20
@@ -60,7 +61,23 @@ async def readyz(doors: Shared, response: Response) -> Readiness:
 async def metrics(doors: Shared) -> Response:
     """Give the figures of this process."""
     text = prometheus_client.generate_latest(doors.measures.registry)
+    text += prometheus_client.generate_latest(_troubles(doors))
     return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _troubles(doors: Doors) -> CollectorRegistry:
+    """Return which providers refuse us or do not answer, as their last calls showed."""
+    registry = CollectorRegistry()
+    gauge = Gauge(
+        "sayso_provider_in_trouble",
+        "Whether a provider refuses us or does not answer; the log says why.",
+        ("provider",),
+        registry=registry,
+    )
+    for name, provider in doors.services.providers.items():
+        if isinstance(provider, TellsTrouble):
+            gauge.labels(name).set(provider.trouble is not None)
+    return registry
 
 
 async def _problems(doors: Doors) -> list[str]:

@@ -2,6 +2,7 @@
 
     Provider            submit, fetch_many, find, cancel, save_output
     CallsBack           what one that sends signed callbacks knows besides
+    TellsTrouble        what one says when it is refused, or gets no answers
     ProviderTraits      what the reconciler has to know about one
     NeverSent           a search that proved that there is nothing to find
     Prediction          one attempt as the provider sees it, in our words
@@ -222,4 +223,14 @@ class CallsBack(Protocol):
 
     def prediction_of(self, body: bytes) -> ProviderId | None:
         """Return which prediction the body of a verified callback is about; None if none."""
+        ...
+
+
+@runtime_checkable
+class TellsTrouble(Protocol):
+    """A provider that knows when something keeps it from working."""
+
+    @property
+    def trouble(self) -> str | None:
+        """What keeps it from working just now, for the operator; None for nothing."""
         ...

@@ -1,6 +1,6 @@
 """Replicate as a provider: predictions of models that others host, over its HTTP API.
 
-    ReplicateProvider     the five calls of `Provider`, and what `CallsBack` asks
+    ReplicateProvider     the five calls of `Provider`, what `CallsBack` and `TellsTrouble` ask
 
     replicate_client.py   one HTTP call, and what its answer means      replicate_limits.py
     replicate_inputs.py   how the files of an attempt get there
@@ -40,7 +40,7 @@ from sayso.providers.base import (
     ProviderTraits,
 )
 from sayso.providers.replicate_client import Answer, ReplicateClient, ReplicateSettings
-from sayso.providers.replicate_errors import rejection_of
+from sayso.providers.replicate_errors import INVALID_VERSION, rejection_of
 from sayso.providers.replicate_inputs import InputPlaces
 from sayso.providers.replicate_list import FEW, PredictionList
 from sayso.providers.replicate_output import OutputPlaces
@@ -61,12 +61,14 @@ _ASK_WITH_CALLBACKS_S: Final = 120.0
 # Replicate cancels after our own deadline has, and only what we have lost sight of.
 _CANCEL_MARGIN_S: Final = 60
 _CANCEL_AFTER_S: Final = (5, 86_400)
+# A create call as a whole is given up after a minute: this much of it is for what comes before.
+_HANDOVER_S: Final = 25.0
+_RETRY_S: Final = 5.0
 _READS_AT_ONCE: Final = 8
 _VERSION_LIFE_S: Final = 3_600.0
 _NO_ANSWER: Final = "Replicate did not answer."
 _NOT_FOUND: Final = 404
 _INVALID: Final = 422
-_INVALID_VERSION: Final = "Invalid version or not permitted"
 
 
 class ReplicateProvider:
@@ -115,8 +117,12 @@ class ReplicateProvider:
 
     async def submit(self, attempt: Attempt, inputs: LipSyncInputs) -> Prediction:
         """Create a prediction, its inputs handed over first."""
-        await self.client.ready_to_create()
-        portrait_url, speech_url = await self._inputs.urls(attempt, inputs)
+        try:
+            async with asyncio.timeout(_HANDOVER_S):
+                await self.client.ready_to_create()
+                portrait_url, speech_url = await self._inputs.urls(attempt, inputs)
+        except TimeoutError as error:
+            raise ProviderUnavailable(_NO_ANSWER, retry_after_s=_RETRY_S) from error
         body = self._body(attempt, inputs, portrait_url, speech_url)
         answer = await self._create(attempt, body)
         if not answer.is_success:
@@ -156,6 +162,11 @@ class ReplicateProvider:
     async def save_output(self, provider_id: ProviderId, output: str, target: Path) -> None:  # noqa: ARG002 (the output says it all)
         """Fetch the video; `DownloadTooLarge` for one that is larger than the limit."""
         await self._outputs.save(output, target)
+
+    @property
+    def trouble(self) -> str | None:
+        """What keeps it from working, for the operator."""
+        return self.client.trouble
 
     async def callback_secrets(self) -> Sequence[str]:
         """Return the secrets that Replicate signs callbacks with; it has one for each account."""
@@ -233,7 +244,7 @@ class ReplicateProvider:
         try:
             answer = await self.client.get(f"/models/{name}")
         except ProviderTimedOut as error:
-            raise ProviderUnavailable(str(error), retry_after_s=5, raw=error.raw) from error
+            raise ProviderUnavailable(str(error), retry_after_s=_RETRY_S, raw=error.raw) from error
         latest = (answer.body or {}).get("latest_version")
         version = latest.get("id") if isinstance(latest, Mapping) else None
         if not answer.is_success or not isinstance(version, str):
@@ -275,7 +286,7 @@ def _lacks_an_end(seen: Prediction) -> bool:
 
 def _is_invalid_version(answer: Answer) -> bool:
     title = (answer.body or {}).get("title")
-    return answer.status == _INVALID and title == _INVALID_VERSION
+    return answer.status == _INVALID and title == INVALID_VERSION
 
 
 # Of twins the one that is worth most comes first.

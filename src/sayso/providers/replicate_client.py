@@ -31,6 +31,7 @@ import structlog
 from sayso.clock import Clock
 from sayso.errors import ProviderTimedOut, ProviderUnavailable, SettingsInvalid, UrlRefused
 from sayso.media.guard import checked_url
+from sayso.providers.replicate_errors import raw_text
 from sayso.providers.replicate_limits import CallKind, CallLimits, is_low_on_credit
 from sayso.settings import Peer, Settings, variable_of
 
@@ -149,6 +150,13 @@ class ReplicateClient:
         """Close the connections."""
         await self._http.aclose()
         await self._http_once.aclose()
+
+    @property
+    def trouble(self) -> str | None:
+        """What keeps calls from being answered, for the operator; None for nothing."""
+        if self.limits.pause.reason is not None:
+            return self.limits.pause.reason
+        return None if self.limits.breaker.is_closed else "Replicate does not answer"
 
     async def get(self, path: str, query: Mapping[str, str] | None = None) -> Answer:
         """Ask for something. Raises `ProviderUnavailable`, `ProviderTimedOut`."""
@@ -378,7 +386,7 @@ async def _bounded(answer: httpx.Response) -> bytes:
 async def _read(status: int, raw: bytes) -> Answer:
     """Return an answer that makes sense; raise `ProviderTimedOut` for any other."""
     body = await asyncio.to_thread(_parsed, raw) if len(raw) > _LARGE_BYTES else _parsed(raw)
-    text = raw[:_RAW_LENGTH].decode("utf-8", "replace")
+    text = raw_text(raw[:_RAW_LENGTH].decode("utf-8", "replace"))
     is_final = 200 <= status < 500 and not 300 <= status < 400  # noqa: PLR2004 (HTTP's classes)
     is_refusal = status in _UNAUTHORIZED or status in {_NO_CREDIT, _THROTTLED}
     if is_refusal or (is_final and status not in _UNCLEAR and body is not None):

@@ -3,6 +3,7 @@
     failure_of()     the `error` of a failed prediction -> Failure
     aborted()        what `aborted` means
     rejection_of()   a 4xx on a create -> ProviderRejected
+    raw_text()       Replicate's own text as operators may read it: no signed links
 
 `error` is free text. Codes in it are the platform's or those of hosted models (E001 to E006, PA).
 The text itself may name accounts, bills and hosts, so it goes to the operator (`raw`) and never to
@@ -21,7 +22,10 @@ from sayso.catalogue.catalogue import Model
 from sayso.errors import ProviderRejected
 from sayso.providers.base import Failure, FailureKind
 
+INVALID_VERSION: Final = "Invalid version or not permitted"
+
 _LONGEST_RAW: Final = 2_000
+_SIGNATURE: Final = re.compile(r"(signature=)[^&\s\"'\\]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +40,16 @@ class _Known:
 
 def failure_of(error: str | None) -> Failure:
     """Return why a prediction failed, and what follows from that."""
-    raw = (error or "").strip()[:_LONGEST_RAW] or None
+    raw = raw_text((error or "").strip()[:_LONGEST_RAW]) or None
     for known in _KNOWN:
         if raw is not None and known.pattern.search(raw):
             return Failure(known.kind, known.code, known.text, raw)
     return Failure(FailureKind.PERMANENT, *_UNKNOWN, raw)
+
+
+def raw_text(text: str) -> str:
+    """Return a text for the log, the signatures of links in it cut out: they grant a file."""
+    return _SIGNATURE.sub(r"\1...", text)
 
 
 def aborted(error: str | None) -> Failure:
@@ -56,6 +65,9 @@ def rejection_of(
 
     422 names the fields that do not fit; 404 that Replicate has no such model.
     """
+    if status == 422 and (body or {}).get("title") == INVALID_VERSION:  # noqa: PLR2004 (HTTP's)
+        # Also what an account without a way to pay is told.
+        return ProviderRejected(f"Replicate does not run {model.name} for us just now.", raw=raw)
     faults = list(_faults(body, model))
     if faults:
         return ProviderRejected(f"Replicate cannot use {_listed(faults)}.", raw=raw)

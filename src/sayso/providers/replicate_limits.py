@@ -133,9 +133,11 @@ class Breaker:
         if self.is_closed:
             return 0.0
         now_s = self._clock.monotonic_s()
-        shut_s = max(self._open_until_s, self._probe_until_s) - now_s
-        if shut_s > 0:
-            return shut_s
+        if now_s < self._open_until_s:
+            return self._open_until_s - now_s
+        if now_s < self._probe_until_s:
+            # Somebody is finding out just now.
+            return min(self._probe_until_s - now_s, _OPEN_S)
         self._probe_until_s = now_s + _PROBE_S
         return 0.0
 

@@ -28,6 +28,7 @@ from sayso.errors import (
 from sayso.media.guard import GuardedTransport, checked_url
 from sayso.media.intake import in_megabytes
 from sayso.providers.replicate_client import ReplicateSettings, peer_of
+from sayso.providers.replicate_errors import raw_text
 
 _HEADERS: Final = {"user-agent": "sayso", "accept": "*/*", "accept-encoding": "identity"}
 _DELIVERY: Final = "replicate.delivery"
@@ -73,7 +74,7 @@ class OutputPlaces:
             raise ProviderTimedOut(_NOT_NOW, raw=repr(error)) from error
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:
             raise ProviderUnavailable(_NOT_NOW, retry_after_s=_RETRY_S, raw=repr(error)) from error
-        raise OutputLost("Replicate sends us round in circles for the video.", raw=url)
+        raise OutputLost("Replicate sends us round in circles for the video.", raw=raw_text(url))
 
     def _checked(self, url: str) -> httpx.URL:
         """Return an address that may be asked; raise `OutputLost` for any other."""
@@ -90,7 +91,7 @@ class OutputPlaces:
         )
         if is_ours and (place.scheme == "https" or peer in self._settings.trusted_peers):
             return place
-        raise OutputLost("The video lies where we do not fetch from.", raw=url)
+        raise OutputLost("The video lies where we do not fetch from.", raw=raw_text(url))
 
     async def _one_hop(self, place: httpx.URL, target: Path) -> str | None:
         """Ask one address: write its file and return None, or return where it sends us."""
@@ -99,11 +100,9 @@ class OutputPlaces:
             if status in _REDIRECTS:
                 return str(place.join(answer.headers.get("location", "")))
             if status in _GONE:
-                raise OutputLost("Replicate no longer has the video.", raw=f"{status}: {place}")
+                raise OutputLost("Replicate no longer has the video.", raw=_raw(status, place))
             if status != httpx.codes.OK:
-                raise ProviderUnavailable(
-                    _NOT_NOW, retry_after_s=_RETRY_S, raw=f"{status}: {place}"
-                )
+                raise ProviderUnavailable(_NOT_NOW, retry_after_s=_RETRY_S, raw=_raw(status, place))
             await self._write(answer, target)
         return None
 
@@ -139,3 +138,9 @@ class OutputPlaces:
             await asyncio.to_thread(file.write, block)
         if announced.isdecimal() and int(announced[:19]) != size_bytes:
             raise ProviderUnavailable(_NOT_NOW, retry_after_s=_RETRY_S, raw="it was cut short")
+        if size_bytes == 0:
+            raise ProviderUnavailable(_NOT_NOW, retry_after_s=_RETRY_S, raw="it is empty")
+
+
+def _raw(status: int, place: httpx.URL) -> str:
+    return f"{status}: {raw_text(str(place))}"
