@@ -205,6 +205,7 @@ class Lane:
     def _bind(self, job: Job, token: str, made: Prediction) -> Step:
         # Counted again every few seconds; meanwhile a rush of creates slows the looks down.
         self.in_flight += 1
+        self._remember(job, made, self._clock.monotonic_s())
         look_at = self._look_at(job)
         return Step(job=job, token=token, outcome=Bind(made), seen=made, look_at=look_at)
 
@@ -297,13 +298,17 @@ class Lane:
         }
         asked = [job for job in jobs if _provider_id(job) not in seen]
         answers = await self.fetch([_provider_id(job) for job in asked]) if asked else {}
-        if self.traits.ask_s is not None:
+        for job in asked:
+            if (answer := answers.get(_provider_id(job))) is not None:
+                self._remember(job, answer, now_s)
+        return seen | dict(answers)
+
+    def _remember(self, job: Job, said: Prediction, at_s: float) -> None:
+        """Keep the last word of a provider that calls back, for the looks to come."""
+        if self.traits.ask_s is not None and not said.status.is_final:
             if len(self._said) >= _MOST_SAID:
                 self._said.clear()
-            for job in asked:
-                if (answer := answers.get(_provider_id(job))) is not None:
-                    self._said[job.attempt.nonce] = _Said(answer, now_s, job.attempt.called_at)
-        return seen | dict(answers)
+            self._said[job.attempt.nonce] = _Said(said, at_s, job.attempt.called_at)
 
     def _said_lately(self, job: Job, now_s: float) -> _Said | None:
         """Return the provider's last word, if nothing has come since that makes it worth asking."""
