@@ -58,9 +58,10 @@ class Around:
 class _Server:
     """The listeners of an upstream, and its time."""
 
-    def __init__(self, upstream: Upstream, *, slow_s: float) -> None:
+    def __init__(self, upstream: Upstream, *, slow_s: float, lives: bool) -> None:
         self._upstream = upstream
         self._slow_s = slow_s
+        self._lives = lives
         self._loop = asyncio.new_event_loop()
         self._stopped = asyncio.Event()
         self._ready = threading.Event()
@@ -97,7 +98,8 @@ class _Server:
         async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
             around = Around(client)
             while True:
-                await self._upstream.run_due(around)
+                if self._lives:
+                    await self._upstream.run_due(around)
                 await asyncio.sleep(_DUE_EVERY_S)
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -175,13 +177,16 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 
 
 @contextmanager
-def served(upstream: Upstream, *, at_home: bool = False, slow_s: float = 30) -> Iterator[Addresses]:
+def served(
+    upstream: Upstream, *, at_home: bool = False, slow_s: float = 30, lives: bool = True
+) -> Iterator[Addresses]:
     """Serve an upstream while the block lasts; give where its two hosts listen.
 
     With `at_home` its place becomes an address of this machine, for clients that are told nothing
-    else; outputs then lie on the API's own origin. `slow_s` is how long a slow call hangs.
+    else; outputs then lie on the API's own origin. `slow_s` is how long a slow call hangs. Without
+    `lives` it neither sends nor fetches by itself: a test does that on its own clock.
     """
-    server = _Server(upstream, slow_s=slow_s)
+    server = _Server(upstream, slow_s=slow_s, lives=lives)
     thread = threading.Thread(target=server.run, name="upstream")
     thread.start()
     server.wait_until_ready()
