@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
+from cyclopts.validators import Number
 
 from sayso import __version__
 from sayso.command import (
@@ -190,6 +191,7 @@ def inspect(
     portrait: Path | None = None,
     speech: Path | None = None,
     face: int | None = None,
+    frames: Annotated[int | None, Parameter(validator=Number(gte=48))] = None,
     as_json: AsJson = False,
 ) -> int:
     """Print the quality figures of VIDEO; exit code 5 when one of them misses its gate.
@@ -204,6 +206,8 @@ def inspect(
         The recording it was made of: adds lip-sync and closure.
     face
         Which of the portrait's faces speaks, counted from the left; else the largest.
+    frames
+        Look at no more than so many frames, spread over the video; at all of them without it.
     as_json
         Print the figures as one JSON object.
     """
@@ -211,7 +215,9 @@ def inspect(
         from sayso.engine.quality import inspect_video
 
         require_files(*filter(None, (video, portrait, speech)))
-        quality = inspect_video(video, portrait=portrait, speech=speech, face=face)
+        quality = inspect_video(
+            video, portrait=portrait, speech=speech, face=face, most_frames=frames
+        )
         failures = quality.failures()
         facts = {**quality.as_dict(), "failures": list(failures)}
         terminal.result(quality.table(), facts)

@@ -285,11 +285,11 @@ class Settings(BaseSettings):
         description="Renders at the same time in one process; 0 leaves them to others.",
     )
     measure_max_s: float = Field(
-        default=60,
+        default=600,
         ge=0,
         le=36_000,
         description="Longest speech whose video is measured before it is delivered, in seconds,"
-        " which takes about as long as rendering; 0 measures none.",
+        " by a sample of its frames; 0 measures none.",
     )
     render_queue: int = Field(
         default=100,

@@ -332,6 +332,7 @@ def _render_workers(base: _Base) -> RenderWorkers | None:
         cpu_per_speech_s=settings.render_cpu_per_speech_s,
         memory_bytes=settings.render_memory_bytes,
         file_bytes=settings.render_file_bytes,
+        measure_max_s=settings.measure_max_s,
         image={"size_bytes": settings.image_max_bytes, "pixels": settings.image_max_pixels},
         speech={
             "size_bytes": settings.speech_max_bytes,

@@ -8,19 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from sayso.artifacts.keys import ArtifactKey
 from sayso.artifacts.store import ArtifactStore, folder_artifacts
 from sayso.clock import after
 from sayso.db.connect import Database
-from sayso.db.tables import generations
+from sayso.db.tables import generations, renders
+from sayso.db.tx import Tx
 from sayso.errors import ChildCrashed, OutputLost, VideoRefused, VideoUnreadable
 from sayso.generations import claims
 from sayso.generations.keeping import VideoKeeper
 from sayso.generations.rules import Job, State
 from sayso.media.inspection import Inspector
 from sayso.providers.scripted import TRAITS, Script, ScriptedProvider
+from tests.builders import NOON
 from tests.workshop import SPEECH_S, Workshop
 
 pytestmark = pytest.mark.anyio
@@ -123,6 +125,40 @@ async def test_measuring_adds_its_figures_and_never_fails_a_generation(waiting: 
     assert "sync_r" not in unmeasured.quality
     assert too_long.quality is not None
     assert "sync_r" not in too_long.quality
+
+
+async def test_what_our_engine_measured_is_not_measured_again(waiting: Kept) -> None:
+    provider_id = waiting.job.attempt.provider_id
+    assert provider_id is not None
+    row = a_render(provider_id, quality={"sync_r": 0.75})
+
+    def add(tx: Tx) -> None:
+        tx.execute(insert(renders).values(row))
+
+    await waiting.shop.db.write(add)
+    ours = ScriptedProvider(waiting.shop.clock, traits=replace(TRAITS, is_ours=True))
+    ours._keep(next(iter(waiting.shop.provider._by_id.values())))
+
+    async def never(*_: Any, **__: Any) -> Mapping[str, Any]:
+        raise AssertionError("measured twice")
+
+    kept = await waiting.keeper(never).keep(waiting.job, ours)
+
+    assert kept.quality is not None
+    assert kept.quality["sync_r"] == 0.75
+    assert kept.quality["video_codec"] == "h264"
+
+
+def a_render(provider_id: str, **columns: Any) -> dict[str, Any]:
+    return {
+        "id": provider_id,
+        "nonce": f"nonce-{provider_id}",
+        "state": "succeeded",
+        "output_key": "key",
+        "created_at": NOON,
+        "finished_at": NOON,
+        **columns,
+    }
 
 
 async def test_our_own_video_must_have_the_length_of_the_speech(waiting: Kept) -> None:

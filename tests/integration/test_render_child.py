@@ -56,6 +56,19 @@ async def test_a_video_is_rendered_with_progress(arguments: dict[str, Json], out
     assert judge(probe, speech_s=0.6, is_ours=True) == ()
 
 
+async def test_a_render_is_measured_where_that_is_asked_for(
+    arguments: dict[str, Json], output: Path
+) -> None:
+    measured: Any = await run_child("render", {**arguments, "measure": True}, limits=LIMITS)
+    plain: Any = await run_child("render", arguments, limits=LIMITS)
+
+    assert plain["quality"] is None
+    assert (measured["quality"]["n_frames"], measured["quality"]["video_codec"]) == (15, "h264")
+    assert measured["quality"]["length_difference_s"] < 0.1
+    assert measured["quality"]["face_share"] == 1.0
+    assert is_there(output)
+
+
 async def test_a_canceled_render_leaves_no_video(arguments: dict[str, Json], output: Path) -> None:
     cancel = asyncio.Event()
 

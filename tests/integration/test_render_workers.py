@@ -45,7 +45,7 @@ class Bench:
             source.write_bytes(b"x")
             await self.store.put_file(stored(kind).key, source)  # type: ignore[arg-type]
 
-    def workers(self, run: Callable[..., Any]) -> RenderWorkers:
+    def workers(self, run: Callable[..., Any], limits: RenderLimits | None = None) -> RenderWorkers:
         return RenderWorkers(
             self.db,
             clock=self.clock,
@@ -54,6 +54,7 @@ class Bench:
             folder=self.folder,
             on_change=lambda _tx, nonce: self.changed.append(nonce),
             run=run,
+            limits=limits,
         )
 
     async def queue(self) -> ProviderId:
@@ -83,7 +84,10 @@ async def bench(database: Database, tmp_path: Path) -> Bench:
 
 async def works(_task: str, arguments: Any, **_: Any) -> Any:
     write_grey_video(Path(arguments["output"]), 1.0)
-    return {"notices": [{"code": "small_face", "text": "The face is small."}, "nonsense"]}
+    return {
+        "notices": [{"code": "small_face", "text": "The face is small."}, "nonsense"],
+        "quality": {"sync_r": 0.9} if arguments["measure"] else None,
+    }
 
 
 async def test_renders_are_taken_in_the_order_they_came(bench: Bench) -> None:
@@ -101,6 +105,30 @@ async def test_renders_are_taken_in_the_order_they_came(bench: Bench) -> None:
     assert await workers.render_one()
     assert not await workers.render_one()
     assert len(bench.changed) >= 4
+
+
+async def test_what_was_measured_stays_with_the_render(bench: Bench) -> None:
+    measured, unmeasured = await bench.queue(), await bench.queue()
+
+    await bench.workers(works).render_one()
+    await bench.workers(works, RenderLimits(measure_max_s=INPUTS.speech_s / 2)).render_one()
+
+    async def quality_of(render_id: ProviderId) -> Any:
+        return await bench.db.read(lambda tx: renders.quality_of(tx, render_id))
+
+    assert sorted(map(str, [await quality_of(measured), await quality_of(unmeasured)])) == [
+        "None",
+        "{'sync_r': 0.9}",
+    ]
+    assert await quality_of(ProviderId("none")) is None
+
+
+def test_a_preview_is_not_measured() -> None:
+    limits = RenderLimits(measure_max_s=10)
+
+    assert limits.measures({"speech_s": 10})
+    assert not limits.measures({"speech_s": 11})
+    assert not limits.measures({"speech_s": 2, "first_s": 2})
 
 
 @pytest.mark.parametrize(

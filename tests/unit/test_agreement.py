@@ -34,6 +34,23 @@ def test_lag_is_found_whatever_it_is(lag_ms: int, fps: int) -> None:
     assert found.r == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("every", [2, 3, 5])
+def test_a_sample_of_the_frames_finds_the_same(every: int) -> None:
+    heard = syllables()
+    noise = np.random.default_rng(3).normal(size=200) * 0.5
+    shown = curve_at_frames(heard, rate_hz=RATE_HZ, fps=25, n_frames=200, shift_s=-0.12) + noise
+    at = np.arange(1, 200, every)
+
+    whole = agreement(shown, heard, rate_hz=RATE_HZ, fps=25)
+    sampled = agreement(shown[at], heard, rate_hz=RATE_HZ, fps=25, at=at)
+
+    assert whole is not None
+    assert sampled is not None
+    assert sampled.lag_ms == pytest.approx(120, abs=10)
+    assert sampled.r == pytest.approx(whole.r, abs=0.03)
+    assert sampled.chance_mean == pytest.approx(whole.chance_mean, abs=0.1)
+
+
 def test_unrelated_curves_agree_no_better_than_chance() -> None:
     seen = curve_at_frames(syllables(seed=2), rate_hz=RATE_HZ, fps=25, n_frames=200)
 

@@ -15,8 +15,8 @@ import pytest
 from sayso.engine.agreement import agreement
 from sayso.engine.features import levels_db
 from sayso.engine.mux import write_video
-from sayso.engine.quality import GATES, Quality, inspect_video
-from sayso.engine.seen import Seen, _frames, watch
+from sayso.engine.quality import GATES, SAMPLE_FRAMES, Quality, inspect_video
+from sayso.engine.seen import Seen, _frames, _rgb_of, a_few_of, watch
 from sayso.engine.talk import TalkOptions, make_video
 from sayso.engine.visemes import find_visemes
 from sayso.errors import NoFace, VideoUnreadable
@@ -64,7 +64,7 @@ def seen(video: Path) -> Seen:
 
 @pytest.fixture(scope="module")
 def frames(video: Path) -> Frames:
-    return [rgb for _, rgb in _frames(video)]
+    return [_rgb_of(frame) for frame in _frames(video)]
 
 
 def hushed(start_s: float) -> npt.NDArray[np.int16]:
@@ -114,6 +114,95 @@ def test_mouth_leads_its_sound_by_less_than_a_frame(quality: Quality) -> None:
 def test_figures_can_be_written_as_json_and_text(quality: Quality) -> None:
     assert json.loads(json.dumps(quality.as_dict()))["n_frames"] == SECONDS * FPS
     assert all(gate.meaning in quality.table() for gate in GATES)
+
+
+# A sample of the frames gives the same figures, near enough.
+
+
+def test_a_sample_measures_what_all_frames_do(video: Path, heard: Speech, quality: Quality) -> None:
+    track = find_visemes(heard)
+
+    sampled = inspect_video(video, speech=heard.path, most_frames=SAMPLE_FRAMES, track=track)
+
+    assert (quality.n_looked_at, quality.n_frames) == (SECONDS * FPS, SECONDS * FPS)
+    assert (sampled.n_looked_at, sampled.n_frames) == (SECONDS * FPS / 2, SECONDS * FPS)
+    assert (sampled.fps, sampled.face_share) == (quality.fps, 1.0)
+    assert sampled.sync_r == pytest.approx(quality.sync_r, abs=0.02)
+    assert sampled.sync_lag_ms == pytest.approx(quality.sync_lag_ms, abs=20)
+    assert sampled.sync_over_chance == pytest.approx(quality.sync_over_chance, abs=0.1)
+    assert sampled.loudness_r == pytest.approx(quality.loudness_r, abs=0.1)
+    assert sampled.closure == pytest.approx(quality.closure, abs=0.005)
+    assert sampled.sound_r == quality.sound_r
+    # Five pairs of frames stand for a hundred.
+    assert sampled.flicker == pytest.approx(quality.flicker, abs=0.1)
+    assert sampled.activity is not None
+    assert sampled.activity > 1
+
+
+def test_a_sample_sees_a_mouth_that_does_not_follow(video: Path, heard: Speech) -> None:
+    turned = Speech(heard.path, np.roll(heard.samples, 24_000), heard.duration_s, heard.codec)
+
+    sampled = inspect_video(
+        video, speech=heard.path, most_frames=SAMPLE_FRAMES, track=find_visemes(turned)
+    )
+
+    assert "sync_r" in missed(sampled)
+
+
+def test_a_sample_sees_a_background_that_flickers(
+    heard: Speech, frames: Frames, folder: Path
+) -> None:
+    noise = np.random.default_rng(1)
+    noisy = [
+        np.clip(frame + noise.normal(0, 4, frame.shape), 0, 255).astype(np.uint8)
+        for frame in frames
+    ]
+
+    path = written(folder / "flickering.mp4", noisy, stream_pcm(heard.path))
+    sampled = inspect_video(path, most_frames=SAMPLE_FRAMES)
+
+    assert "flicker" in missed(sampled)
+
+
+@pytest.mark.parametrize("n_frames", [1, 2, 47, 48, 49, 97, 100, 191, 250, 1000, 15_000])
+def test_a_sample_is_bounded_spread_and_has_pairs(n_frames: int) -> None:
+    numbers = sorted(a_few_of(n_frames, most=96))
+
+    assert numbers[0] >= 0
+    assert numbers[-1] < n_frames
+    assert len(numbers) <= min(96, max(48, n_frames // 2))
+    if n_frames <= 48:
+        assert numbers == list(range(n_frames))
+        return
+    assert len(numbers) >= 0.85 * min(96, max(48, n_frames // 2))
+    assert np.diff(numbers).max() <= 1 + 1.2 * n_frames / len(numbers)
+    assert sum(np.diff(numbers) == 1) >= 4
+
+
+MEDIA = EXAMPLES.parent.parent / "shared" / "media"
+CLIPS = (
+    (PORTRAIT, EXAMPLES / "speech.ogg"),
+    (MEDIA / "portraits" / "hopper.jpg", MEDIA / "speech" / "en_libri_f.wav"),
+    (MEDIA / "portraits" / "lincoln.jpg", MEDIA / "speech" / "en_jfk.wav"),
+    (MEDIA / "portraits" / "madeleine.jpg", MEDIA / "speech" / "fr_lesmis.wav"),
+    (MEDIA / "portraits" / "cartoon_man.png", MEDIA / "speech" / "ru_festvox.wav"),
+)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("portrait", "speech"), CLIPS, ids=lambda path: path.stem)
+def test_a_sample_of_real_clips_is_within_two_hundredths(
+    portrait: Path, speech: Path, tmp_path: Path
+) -> None:
+    if not portrait.exists():
+        pytest.skip("the shared portraits are not here")
+    path = tmp_path / "video.mp4"
+    talk = make_video(portrait, speech, path)
+
+    every = inspect_video(path, speech=speech, track=talk.track)
+    sampled = inspect_video(path, speech=speech, track=talk.track, most_frames=SAMPLE_FRAMES)
+
+    assert sampled.sync_r == pytest.approx(every.sync_r, abs=0.02)
 
 
 def test_without_portrait_and_speech_only_the_file_and_the_face_are_measured(video: Path) -> None:

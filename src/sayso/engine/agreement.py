@@ -60,25 +60,37 @@ def curve_at_frames(
 
 
 def agreement(
-    seen: npt.ArrayLike, heard: npt.ArrayLike, *, rate_hz: float, fps: float
+    seen: npt.ArrayLike,
+    heard: npt.ArrayLike,
+    *,
+    rate_hz: float,
+    fps: float,
+    at: npt.ArrayLike | None = None,
 ) -> Agreement | None:
     """Compare what is seen in each frame with a curve of `rate_hz` values a second.
 
-    None if there are fewer than ten frames, or one of the two never changes.
+    `at` are the numbers of the frames, from 0, where not all of them were looked at; what chance
+    would give is then that of frames filled in between. None if there are fewer than ten frames, or
+    one of the two never changes.
     """
     frames = np.asarray(seen, np.float64)
     curve = np.asarray(heard, np.float64)
     if len(frames) < _LEAST_FRAMES or np.ptp(frames) == 0 or np.ptp(curve) == 0:
         return None
+    numbers = np.arange(len(frames)) if at is None else np.asarray(at, np.intp)
+    n_frames = int(numbers[-1]) + 1
     scores = [
         _correlation(
             frames,
-            curve_at_frames(curve, rate_hz=rate_hz, fps=fps, n_frames=len(frames), shift_s=-lag_s),
+            curve_at_frames(curve, rate_hz=rate_hz, fps=fps, n_frames=n_frames, shift_s=-lag_s)[
+                numbers
+            ],
         )
         for lag_s in _LAGS_S
     ]
     best = int(np.argmax(scores))
-    chance = _chance(frames, curve, rate_hz, fps)
+    filled = np.interp(np.arange(n_frames), numbers, frames)
+    chance = _chance(filled, curve, rate_hz, fps)
     return Agreement(
         r=float(scores[best]),
         lag_ms=1000.0 * float(_LAGS_S[best]),

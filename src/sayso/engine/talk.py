@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
@@ -63,7 +63,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Talk:
-    """What was made: the file, its measures, how the speech was heard and what to tell the user."""
+    """What was made: the file, its measures, how the speech was heard and what to tell the user.
+
+    `track` is how it was heard, for whoever measures the video next.
+    """
 
     path: Path
     duration_s: float
@@ -74,6 +77,7 @@ class Talk:
     method: str
     seed: int
     notices: tuple[Notice, ...]
+    track: VisemeTrack = field(repr=False, compare=False)
 
 
 def make_video(
@@ -115,6 +119,7 @@ def make_video(
         method=track.method,
         seed=seed,
         notices=(*face.notices, *heard.notices, *track.notices),
+        track=track,
     )
 
 

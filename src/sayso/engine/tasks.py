@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sayso.engine.face import Face, FaceChoice, choose_face
+from sayso.engine.quality import SAMPLE_FRAMES
 from sayso.engine.quality import inspect_video as inspect_video_file
-from sayso.engine.talk import Progress, TalkOptions, make_video
-from sayso.errors import ImageRejected, Notice
+from sayso.engine.talk import Progress, Talk, TalkOptions, make_video
+from sayso.errors import ImageRejected, Notice, SaysoError
 from sayso.media.audio import SpeechLimits, write_beginning
 from sayso.media.image import ImageLimits, Picture, kind_of, read_picture
 
@@ -61,7 +62,8 @@ def inspect_image(arguments: dict[str, Any], _report: Report) -> Json:
 def render(arguments: dict[str, Any], report: Report) -> Json:
     """Make a video; report the stage and how much of it is done, at most ten times a second.
 
-    `first_s`, where it is given, makes it of the recording's first seconds alone.
+    `first_s`, where it is given, makes it of the recording's first seconds alone. With `measure`
+    the finished file is measured as well, which is cheapest here: what the recording says is known.
     """
     output = Path(arguments["output"])
     reported_s = float("-inf")
@@ -82,12 +84,39 @@ def render(arguments: dict[str, Any], report: Report) -> Json:
         speech_limits=SpeechLimits(**arguments.get("speech_limits", {})),
         on_progress=on_progress,
     )
-    return {**asdict(talk), "path": str(talk.path), "notices": _plain(talk.notices)}
+    return {
+        "duration_s": talk.duration_s,
+        "n_frames": talk.n_frames,
+        "fps": talk.fps,
+        "width": talk.width,
+        "height": talk.height,
+        "method": talk.method,
+        "notices": _plain(talk.notices),
+        "quality": _measured(talk, arguments) if arguments.get("measure") else None,
+    }
 
 
 def inspect_video(arguments: dict[str, Any], _report: Report) -> Json:
-    """Measure a video against the recording it was made of."""
-    quality = inspect_video_file(Path(arguments["path"]), speech=Path(arguments["speech"]))
+    """Measure a sample of a video's frames against the recording it was made of."""
+    quality = inspect_video_file(
+        Path(arguments["path"]), speech=Path(arguments["speech"]), most_frames=SAMPLE_FRAMES
+    )
+    return dict(quality.as_dict())
+
+
+def _measured(talk: Talk, arguments: dict[str, Any]) -> Json:
+    """Return the figures of a video that was just made; None where there are none."""
+    # A transcript made the track; the measure is what is heard without one.
+    is_heard = arguments.get("options", {}).get("transcript") is None
+    try:
+        quality = inspect_video_file(
+            talk.path,
+            speech=Path(arguments["speech"]),
+            most_frames=SAMPLE_FRAMES,
+            track=talk.track if is_heard else None,
+        )
+    except SaysoError:
+        return None
     return dict(quality.as_dict())
 
 

@@ -4,8 +4,8 @@
     measure_lips()    how well the lips follow the recording, measured in a limited child
 
 Nothing is captured before this is done. Repeating it is harmless: the video's name in the store is
-its content. Measuring is a service to the customer and never fails a generation; it costs about as
-much as a render, so that of a long speech is left out.
+its content. Measuring is a service to the customer and never fails a generation. Our own engine has
+measured what it rendered; a video from elsewhere is measured here, by a sample of its frames.
 """
 
 from __future__ import annotations
@@ -34,14 +34,16 @@ from sayso.ids import ArtifactId, GenerationId, Ids
 from sayso.media.child import ChildLimits, run_child
 from sayso.media.inspection import Inspector
 from sayso.media.probe import judge
+from sayso.providers import renders
 from sayso.providers.base import Provider
 
 log = structlog.get_logger()
 
 
-# About 20 ms for each frame of 512 px (`engine.quality`); frames may be larger and more.
+# A sample of frames, 15 ms each; for each second of speech 50 ms to hear it, and 15 ms to decode
+# what lies between them (`engine.quality`). Frames may be larger, and machines slower.
 _MEASURE_CPU_S: Final = 30
-_MEASURE_CPU_PER_SPEECH_S: Final = 3
+_MEASURE_CPU_PER_SPEECH_S: Final = 1
 
 
 class Measure(Protocol):
@@ -89,7 +91,7 @@ class VideoKeeper:
         inspector: Inspector,
         folder: Path,
         measure: Measure | None = None,
-        measure_max_s: float = 60.0,
+        measure_max_s: float = 600.0,
     ) -> None:
         self._db = db
         self._ids = ids
@@ -118,7 +120,7 @@ class VideoKeeper:
                 raise VideoRefused("It takes too much time or memory to read.") from error
             is_ours = provider.traits.is_ours
             notices = judge(probe, speech_s=inputs.speech_s, is_ours=is_ours)
-            quality = await self._measured(job, video, inputs, Path(name))
+            quality = await self._quality(job, provider, video, inputs)
             sha256, size_bytes = await asyncio.to_thread(_digest, video)
             key = artifact_key(job.account_id, "video", sha256=sha256, suffix="mp4")
             await self._store.put_file(key, video)
@@ -138,15 +140,21 @@ class VideoKeeper:
             notices=notices,
         )
 
-    async def _measured(
-        self, job: Job, video: Path, inputs: _Inputs, folder: Path
+    async def _quality(
+        self, job: Job, provider: Provider, video: Path, inputs: _Inputs
     ) -> Mapping[str, Any]:
+        """Return what the render measured of its video, or measure it; nothing if that fails."""
+        provider_id = job.attempt.provider_id
+        if provider.traits.is_ours and provider_id is not None:
+            known = await self._db.read_point(lambda tx: renders.quality_of(tx, provider_id))
+            if known is not None:
+                return known
         if self._measure is None or inputs.speech_key is None:
             return {}
         if inputs.speech_s > self._measure_max_s:
             return {}
         try:
-            speech = await self._fetched(inputs.speech_key, folder / "speech")
+            speech = await self._fetched(inputs.speech_key, video.with_name("speech"))
             return await self._measure(video, speech=speech, speech_s=inputs.speech_s)
         except SaysoError as error:
             log.warning("a video was not measured", generation_id=job.id, code=error.code)

@@ -82,6 +82,8 @@ class RenderLimits:
     cpu_per_speech_s: float = 2
     memory_bytes: int = 2 << 30
     file_bytes: int = 1 << 30
+    measure_max_s: float = 600
+    """Longest speech whose video is measured, in seconds."""
     image: Mapping[str, Json] = field(default_factory=dict)
     """Fields of `ImageLimits` that differ from their defaults."""
     speech: Mapping[str, Json] = field(default_factory=dict)
@@ -96,6 +98,10 @@ class RenderLimits:
             memory_bytes=self.memory_bytes,
             file_bytes=self.file_bytes,
         )
+
+    def measures(self, inputs: Mapping[str, Any]) -> bool:
+        """Whether the video of these inputs is measured; nobody asks for figures of a preview."""
+        return inputs.get("first_s") is None and float(inputs["speech_s"]) <= self.measure_max_s
 
 
 @dataclass
@@ -245,6 +251,7 @@ class RenderWorkers:
             "image_limits": dict(self._limits.image),
             "speech_limits": dict(self._limits.speech),
             "first_s": inputs.get("first_s"),
+            "measure": self._limits.measures(inputs),
         }
 
         def on_progress(progress: Json) -> None:
@@ -262,7 +269,12 @@ class RenderWorkers:
         sha256 = await asyncio.to_thread(_sha256_of, output)
         key = artifact_key(render.id, "video", sha256=sha256, suffix="mp4")
         await self._artifacts.put_file(key, output)
-        return {"state": "succeeded", "output_key": key, "notices": _notices_of(said)}
+        return {
+            "state": "succeeded",
+            "output_key": key,
+            "notices": _notices_of(said),
+            "quality": said.get("quality") if isinstance(said, dict) else None,
+        }
 
     async def _fetched(self, key: str, target: Path) -> Path:
         """Return where an input lies: in the store's own folder, or copied to `target`."""

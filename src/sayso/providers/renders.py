@@ -1,8 +1,8 @@
 """The embedded provider's queue in SQL: renders that workers claim with a lease.
 
-    enqueue, find_by_nonce, fetch, request_cancel     the provider's side
-    claim, report, hand_back, finish, forget          the workers' side
-    find_preview, count_previews, count_open          the previews' side (`previews.py`)
+    enqueue, find_by_nonce, fetch, quality_of, request_cancel     the provider's side
+    claim, report, hand_back, finish, forget                      the workers' side
+    find_preview, count_previews, count_open                      the previews' side (`previews.py`)
 
 A render waits as `queued`, is `rendering` while a worker has it, and ends once. A worker that dies
 leaves a lease that runs out; the next one takes the render up from its beginning, `MOST_TAKEN`
@@ -111,6 +111,14 @@ def fetch(tx: Tx, ids: Sequence[ProviderId]) -> list[Render]:
     """Return those of these renders that are known."""
     rows = tx.execute(select(*_COLUMNS).where(r.id.in_(ids)))
     return [_to_render(row) for row in rows]
+
+
+def quality_of(tx: Tx, render_id: ProviderId) -> Mapping[str, Any] | None:
+    """Return what was measured of a render's video; None where nothing was."""
+    found: Mapping[str, Any] | None = tx.execute(
+        select(r.quality).where(r.id == render_id)
+    ).scalar_one_or_none()
+    return found
 
 
 def request_cancel(tx: Tx, render_id: ProviderId, *, now: Instant) -> None:
