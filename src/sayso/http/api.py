@@ -16,6 +16,7 @@ An endpoint parses, calls one service and answers.
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 from collections.abc import Awaitable
 from dataclasses import asdict
@@ -149,12 +150,13 @@ async def quote(body: QuoteBody, caller: Caller, doors: Shared) -> Response:
 
 
 @router.get("/api/models", tags=["models"], response_model=ModelsAnswer, responses=problems())
-async def list_models(doors: Shared) -> Response:
+async def list_models(request: Request, doors: Shared) -> Response:
     """List the catalogue, also what is not set up here."""
     app = doors.services
     models = app.catalogue.models
     typical_s = await app.generations.typical_s(models, _TYPICAL_SPEECH_S)
-    return _json({"models": [_model_of(app, model, typical_s[model.name]) for model in models]})
+    answer = {"models": [_model_of(app, model, typical_s[model.name]) for model in models]}
+    return _compressed(answer, request)
 
 
 @router.get(
@@ -481,6 +483,17 @@ def _receipt_of(receipt: Receipt) -> dict[str, Any]:
         "quality": None if generation.quality is None else dict(generation.quality),
         "notices": [{"code": notice.code, "text": notice.text} for notice in generation.notices],
     }
+
+
+def _compressed(body: object, request: Request) -> Response:
+    """Answer with what repeats itself and holds no secret; who asks says whether it unpacks."""
+    response = _json(body)
+    response.headers["Vary"] = "Accept-Encoding"
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        response.body = gzip.compress(bytes(response.body), mtime=0)
+        response.headers["Content-Encoding"] = "gzip"
+        response.headers["Content-Length"] = str(len(response.body))
+    return response
 
 
 def _json(body: object, status_code: int = 200) -> Response:

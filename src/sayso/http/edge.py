@@ -59,6 +59,12 @@ _FOR_PAGE: Final = (
     (b"content-security-policy", _PAGE_POLICY.encode()),
     (b"permissions-policy", b"camera=(self), geolocation=(), microphone=(self)"),
 )
+# Parts of a page obey the page's policy; alone they need none but this. There are many of them, and
+# headers are not compressed.
+_FOR_PARTS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'"),
+)
 _STRICT_TRANSPORT: Final = (b"strict-transport-security", b"max-age=31536000")
 
 _CALLBACK_BYTES: Final = 1 << 20
@@ -109,6 +115,7 @@ class Edge:
         secure = (_STRICT_TRANSPORT,) if is_https else ()
         self._for_page = (*_FOR_PAGE, *secure)
         self._for_api = (*_FOR_API, *secure)
+        self._for_parts = (*_FOR_PARTS, *secure)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -119,8 +126,7 @@ class Edge:
         request_id = _id_of(scope)
         scope[REQUEST_ID] = request_id
         path: str = scope["path"]
-        extra = self._for_page if is_page(path) else self._for_api
-        answer = (*extra, (b"x-request-id", request_id.encode()))
+        answer = (*self._headers_for(path), (b"x-request-id", request_id.encode()))
         status = 0
 
         async def send_with_headers(message: Message) -> None:
@@ -157,6 +163,11 @@ class Edge:
                 ms=round(seconds * 1_000, 1),
                 request_id=request_id,
             )
+
+    def _headers_for(self, path: str) -> tuple[tuple[bytes, bytes], ...]:
+        if path in {"/", "/docs"}:
+            return self._for_page
+        return self._for_parts if path.startswith("/web/") else self._for_api
 
 
 class BodyLimit:
@@ -205,11 +216,6 @@ class BodyLimit:
             return message
 
         await self._app(scope, receive_bounded, send)
-
-
-def is_page(path: str) -> bool:
-    """Whether a browser renders what lies there."""
-    return path in {"/", "/docs"} or path.startswith("/web/")
 
 
 def _too_large(limit: int) -> BodyTooLarge:

@@ -66,7 +66,8 @@ class CropFrame {
     this.window = node("div", { className: "crop-window" });
     for (const edge of EDGES) this.window.append(this.#edge(edge));
     for (const corner of ["left top", "right top", "left bottom", "right bottom"]) {
-      const handle = node("span", { className: `crop-corner ${corner}` });
+      const handle = node("span", { className: "crop-corner" });
+      handle.dataset.corner = corner;
       this.#drag(handle, (x, y, start) => {
         for (const edge of /** @type {import("./box.js").Edge[]} */ (corner.split(" "))) {
           const by = edge === "left" || edge === "right" ? x : y;
@@ -103,7 +104,8 @@ class CropFrame {
   #edge(edge) {
     const isUpright = edge === "left" || edge === "right";
     const length = isUpright ? this.size.width : this.size.height;
-    const slider = node("span", { className: `crop-edge ${edge}`, tabIndex: 0, role: "slider" });
+    const slider = node("span", { className: "crop-edge", tabIndex: 0, role: "slider" });
+    slider.dataset.edge = edge;
     const facts = {
       "aria-label": t(`crop.${edge}`),
       "aria-valuemin": 0,

@@ -216,6 +216,7 @@ function renderPrice() {
   const place = element("quote");
   const balance = element("balance");
   place.classList.toggle("short", Boolean(quoted && !quoted.sufficient));
+  place.classList.toggle("none", !quoted);
   balance.textContent = "";
   if (quoteProblem) {
     place.textContent = reason(quoteProblem.code, quoteProblem.message);

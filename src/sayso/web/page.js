@@ -16,7 +16,6 @@ import { listHistory, markShown, prepareHistory, updateHistory } from "./history
 import { offerModels, prepareOrder, quoteAgain, showProgress } from "./order.js";
 import { preparePreview } from "./preview.js";
 import { call, isFinal } from "./service.js";
-import { prepareSnippets } from "./snippets.js";
 import { leaveStage, openStage, prepareStage, shownBody, shownId, updateStage } from "./stage.js";
 import { follow } from "./stream.js";
 import { LANGUAGES, chooseLanguage, language, money, onLanguage, percent, t } from "./words.js";
@@ -134,7 +133,8 @@ prepareOrder(async (id) => {
 prepareStage({ onClosed: close, onOpen: open, onChanged: refresh });
 prepareHistory({ onOpen: open, onDeleted: (id) => id === shownId() && close() });
 preparePreview();
-prepareSnippets();
+// Few look at the code; what writes it comes when they do.
+element("code-fold").addEventListener("toggle", async () => (await import("./snippets.js")).prepareSnippets(), { once: true });
 addEventListener("popstate", openFromAddress);
 try {
   const [models] = await Promise.all([call("/api/models"), showCredits(), listHistory()]);

@@ -6,15 +6,14 @@
  * happens here: what is uploaded is the part that is kept.
  */
 
-import { aroundFace, isMuchSmaller } from "./box.js";
 import { element, hide, node, show } from "./dom.js";
-import { upload } from "./upload.js";
 import { onLanguage, percent, reason, t } from "./words.js";
 
 /** What keeps a face from being animated; models that need one refuse such a portrait. */
 const FATAL = ["no_face", "face_too_small", "face_cut"];
 
-/** What is good unless the service warns of it: a code for each line that may stand in its place. */
+/** What is good unless the service warns of it: what is said then, by the warning's code.
+ * @type {[string, Record<string, string>][]} */
 const CHECKS = [
   ["check.one_face", { several_faces: "check.largest" }],
   ["check.sharp", { face_small: "check.small" }],
@@ -34,6 +33,8 @@ let isShown = false;
 let sent_percent = 0;
 let current = new AbortController();
 let model = /** @type {any} */ (null);
+/** Loaded with the first portrait. @type {typeof import("./box.js") | null} */
+let boxes = null;
 let onChange = () => {};
 
 /** The upload's answer, once the service has looked at the portrait. */
@@ -62,8 +63,7 @@ export function preparePortrait(onChanged) {
   element("replace").addEventListener("click", () => input.click());
   element("crop").addEventListener("click", cropByHand);
   element("crop-face").addEventListener("click", async () => {
-    const picture = element("portrait-preview");
-    await keep(aroundFace(uploaded.face, { width: picture.naturalWidth, height: picture.naturalHeight }));
+    await keep(boxAroundFace());
     element("crop").focus();
   });
   element("camera").addEventListener("click", async () => {
@@ -85,8 +85,10 @@ export async function takePortrait(file) {
   original = file;
   crop = null;
   const hadFocus = element("portrait-invite").contains(document.activeElement);
-  await use(file);
+  const done = use(file);
+  // What had the focus is gone from the page.
   if (hadFocus) element("replace").focus();
+  await done;
 }
 
 async function cropByHand() {
@@ -125,6 +127,8 @@ async function handIn() {
   render();
   onChange();
   try {
+    const [{ upload }, box] = await Promise.all([import("./upload.js"), import("./box.js")]);
+    boxes = box;
     const answer = await upload("portrait", /** @type {Blob} */ (used), {
       name: /** @type {File} */ (original).name,
       signal,
@@ -170,15 +174,21 @@ function render() {
   show("portrait-tools");
   element("portrait-frame").hidden = !isShown;
   element("crop").hidden = !isShown;
-  const face = uploaded?.face;
-  const picture = element("portrait-preview");
-  const size = { width: picture.naturalWidth, height: picture.naturalHeight };
-  element("crop-face").hidden = !(isShown && face && !crop && isMuchSmaller(aroundFace(face, size), size));
+  const around = boxAroundFace();
+  element("crop-face").hidden = !around || !boxes?.isMuchSmaller(around, size());
   renderVerdict();
   renderFace();
   element("chip-name").textContent = original.name;
-  element("chip-picture").src = isShown ? picture.src : "/web/icon.svg";
+  element("chip-picture").src = isShown ? element("portrait-preview").src : "/web/icon.svg";
 }
+
+function size() {
+  const picture = element("portrait-preview");
+  return { width: picture.naturalWidth, height: picture.naturalHeight };
+}
+
+/** What would be kept of an uncropped picture that shows a face. */
+const boxAroundFace = () => (isShown && uploaded?.face && !crop ? boxes?.aroundFace(uploaded.face, size()) : null);
 
 function renderVerdict() {
   const hint = element("portrait-hint");
@@ -206,7 +216,7 @@ function checkLines() {
   const found = new Map(uploaded.warnings.map((/** @type {any} */ warning) => [warning.code, warning.text]));
   const lines = CHECKS.map(([good, bad]) => {
     const code = Object.keys(bad).find((known) => found.delete(known));
-    return code ? node("li", { className: "warn" }, t(bad[code])) : node("li", {}, t(/** @type {string} */ (good)));
+    return code ? node("li", { className: "warn" }, t(bad[code])) : node("li", {}, t(good));
   });
   return [...lines, ...Array.from(found, ([code, text]) => node("li", { className: "warn" }, reason(code, text)))];
 }

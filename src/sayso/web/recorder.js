@@ -28,10 +28,12 @@ export async function record(onLevel) {
   /** @type {Float32Array[]} */
   const pieces = [];
   let frames = 0;
-  listener.port.onmessage = ({ data: piece }) => {
+  listener.port.onmessage = (event) => {
+    const piece = /** @type {Float32Array} */ (event.data);
     pieces.push(piece);
     frames += piece.length;
-    onLevel(piece.reduce((loudest, sample) => Math.max(loudest, Math.abs(sample)), 0), frames / context.sampleRate);
+    const loudest = piece.reduce((most, sample) => Math.max(most, Math.abs(sample)), 0);
+    onLevel(loudest, frames / context.sampleRate);
   };
   context.createMediaStreamSource(stream).connect(listener);
   return async () => {

@@ -41,6 +41,7 @@ export function prepareSnippets() {
   element("order").addEventListener("order", draw);
   element("order").addEventListener("input", draw);
   onLanguage(draw);
+  draw();
 }
 
 /** The program for a request. @param {string} language @param {Request} request */

@@ -4,13 +4,10 @@
  *
  * A recording that the browser can decode is drawn, and what is cut off is never uploaded: the kept
  * part goes as WAV. One that it cannot decode goes as it is, and the service says how long it is.
+ * What only a recording needs is loaded with the first one.
  */
 
 import { element } from "./dom.js";
-import { mediaProblem, record } from "./recorder.js";
-import { upload } from "./upload.js";
-import { cut, wavOf } from "./wav.js";
-import "./waveform.js";
 import { clock, length, onLanguage, percent, reason, seconds, t } from "./words.js";
 
 /** Rates for what is uploaded of a cut recording, and for its outline: the ear, and the eye. */
@@ -73,7 +70,7 @@ export function prepareSpeech(onChanged) {
 /** The model decides how long it may be. @param {any} chosen */
 export function limitSpeechTo(chosen) {
   model = chosen;
-  wasTrimmed = element("waveform").limit(chosen.max_seconds) && decoded !== null;
+  wasTrimmed = decoded !== null && element("waveform").limit(chosen.max_seconds);
   render();
 }
 
@@ -83,12 +80,13 @@ export async function takeSpeech(file) {
   const hadFocus = element("speech-drop").contains(document.activeElement) || document.activeElement === element("speech");
   const signal = begin(file);
   say("speech.reading", { name: file.name });
-  const sound = await decode(file, OUTLINE_HZ);
+  const [sound] = await Promise.all([decode(file, OUTLINE_HZ), import("./waveform.js")]);
   if (signal.aborted) return;
   decoded = sound && { length_s: sound.duration };
   if (sound) {
     wasTrimmed = Boolean(model) && sound.duration > model.max_seconds;
     element("speech-drop").dataset.state = "ready";
+    if (model) element("waveform").limit(model.max_seconds);
     element("waveform").show(sound.getChannelData(0), sound.duration);
   }
   element("speech-drop").dataset.state = "ready";
@@ -158,6 +156,7 @@ async function handIn() {
   const file = /** @type {File} */ (original);
   say("speech.checking");
   try {
+    const { upload } = await import("./upload.js");
     const answer = await upload("speech", await kept(), {
       name: file.name,
       signal,
@@ -179,6 +178,7 @@ async function kept() {
   const waveform = element("waveform");
   if (!decoded || !waveform.isTrimmed) return file;
   const { from_s, to_s } = waveform.selection;
+  const { cut, wavOf } = await import("./wav.js");
   const sound = /** @type {AudioBuffer} */ (await decode(file, SOUND_HZ));
   const channels = Array.from({ length: Math.min(2, sound.numberOfChannels) }, (_, index) => sound.getChannelData(index));
   return new Blob([wavOf(cut(channels, SOUND_HZ, from_s, to_s), SOUND_HZ)], { type: "audio/wav" });
@@ -186,6 +186,7 @@ async function kept() {
 
 async function startToRecord() {
   const levels = /** @type {number[]} */ ([]);
+  const { mediaProblem, record } = await import("./recorder.js");
   try {
     stopRecording = await record((level, length_s) => {
       levels.push(level);
@@ -207,7 +208,7 @@ async function finishRecording() {
   const stop = stopRecording;
   stopRecording = null;
   if (!stop) return;
-  const { channels, rate_hz } = await stop();
+  const [{ channels, rate_hz }, { wavOf }] = await Promise.all([stop(), import("./wav.js")]);
   element("speech-drop").dataset.state = "empty";
   const wav = new Blob([wavOf(channels, rate_hz)], { type: "audio/wav" });
   element("record").focus();

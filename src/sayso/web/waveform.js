@@ -18,6 +18,7 @@ const BIG_STEP_S = 1;
 const SHORTEST_S = 0.2;
 
 export class Waveform extends HTMLElement {
+  /** @type {Float32Array} */
   #samples = new Float32Array();
   #length_s = 0;
   #longest_s = Infinity;
