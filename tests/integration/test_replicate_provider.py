@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -81,7 +83,11 @@ class Bench:
     providers: list[ReplicateProvider] = field(default_factory=list)
 
     def provider(
-        self, *, transport: httpx.AsyncBaseTransport | None = None, **settings: Any
+        self,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        has_network: bool = False,
+        **settings: Any,
     ) -> ReplicateProvider:
         """Return a provider as a new process would have it."""
         made = ReplicateProvider(
@@ -90,7 +96,7 @@ class Bench:
             artifacts=self.store,
             links=FileLinks([LinkSecret("a", bytes(32))]),
             catalogue=CATALOGUE,
-            transport=transport or self.transport,
+            transport=None if has_network else transport or self.transport,
         )
         self.providers.append(made)
         return made
@@ -363,6 +369,41 @@ async def test_fields_that_do_not_fit_are_named_in_our_words(bench: Bench) -> No
     assert "the option num_frames_per_chunk, which is too large" in text
     assert "the prompt, which is missing" in text
     assert "invalid_fields" in (raised.value.raw or "")
+
+
+async def test_a_create_never_uses_a_connection_again(bench: Bench) -> None:
+    """One that the server has just closed would leave its outcome unknown; a look may be lost."""
+    connections: list[list[str]] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        paths: list[str] = []
+        connections.append(paths)
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            paths.append(head.split()[0].decode())
+            length = re.search(rb"content-length: (\d+)", head.lower())
+            await reader.readexactly(int(length[1]) if length else 0)
+            body = b'{"id": "abc", "status": "starting"}'
+            writer.write(b"HTTP/1.1 201 Created\r\ncontent-length: %d\r\n\r\n" % len(body))
+            writer.write(body)
+            await writer.drain()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, OSError):
+            await serve(reader, writer)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    provider = bench.provider(
+        has_network=True, url=f"http://127.0.0.1:{port}/v1", public_url=PUBLIC
+    )
+    for _ in range(3):
+        made = await provider.submit(bench.attempt(), INPUTS)
+        await provider.fetch_many([made.provider_id])
+    await provider.aclose()
+    server.close()
+
+    assert sorted(connections) == [["GET"] * 3, ["POST"], ["POST"], ["POST"]]
 
 
 # Money and limits.

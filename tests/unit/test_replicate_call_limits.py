@@ -181,8 +181,23 @@ def test_a_pause_grows_and_ends_with_the_first_success(clock: SettableClock) -> 
         clock.advance(waits[-1])
 
     assert waits == [30, 60, 120, 240, 300, 300, 300]
+    assert pause.begin("no credit") == 300
+    clock.advance(300)
     assert [pause.ask() == 0 for _ in range(3)] == [True, False, False]
     assert pause.end()
     assert not pause.end()
     assert pause.ask() == 0
     assert pause.begin("again") == 30
+
+
+def test_what_is_refused_meanwhile_makes_a_pause_no_longer(clock: SettableClock) -> None:
+    """Looks are refused with the same token every few seconds."""
+    pause = Pause(clock)
+    pause.begin("no token")
+    for _ in range(5):
+        clock.advance(5)
+        pause.begin("no token")
+
+    clock.advance(5)
+    assert pause.ask() == 0
+    assert pause.begin("no token") == 60

@@ -126,9 +126,6 @@ class ReplicateProvider:
         body = self._body(attempt, inputs, portrait_url, speech_url)
         answer = await self._create(attempt, body)
         if not answer.is_success:
-            log.error(
-                "Replicate takes no such prediction", model=attempt.model.name, raw=answer.text
-            )
             raise rejection_of(answer.status, answer.body, attempt.model, raw=answer.text)
         self._list.forget()
         return self._read(answer)

@@ -332,7 +332,7 @@ class ReplicateClient:
     def _pause(self, reason: str, answer: Answer) -> None:
         """Pause creates and tell the operator; customers never see the reason."""
         wait_s = self.limits.pause.begin(reason)
-        log.error(reason, status=answer.status, raw=answer.text, waits_s=wait_s)
+        log.error(reason, status=answer.status, raw=answer.text, waits_s=round(wait_s))
         raise ProviderUnavailable(_NOT_NOW, retry_after_s=wait_s, raw=answer.text)
 
 

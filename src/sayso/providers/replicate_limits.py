@@ -164,6 +164,7 @@ class Pause:
         self._clock = clock
         self._wait_s = _PAUSE_S
         self._until_s = 0.0
+        self._is_trying = False
         self.reason: str | None = None
 
     def ask(self) -> float:
@@ -177,20 +178,29 @@ class Pause:
         if now_s < self._until_s:
             return self._until_s - now_s
         self._until_s = now_s + self._wait_s
+        self._is_trying = True
         return 0.0
 
     def begin(self, reason: str) -> float:
-        """Pause, or go on pausing, and return for how long."""
+        """Pause, or go on pausing, and return for how long.
+
+        Only a create that tried makes the pause longer; whatever else is refused meanwhile does
+        not.
+        """
+        now_s = self._clock.monotonic_s()
+        if self.reason is not None and not self._is_trying and now_s < self._until_s:
+            return self._until_s - now_s
         if self.reason is not None:
             self._wait_s = min(self._wait_s * 2, _PAUSE_MAX_S)
-        self.reason = reason
-        self._until_s = self._clock.monotonic_s() + self._wait_s
+        self.reason, self._is_trying = reason, False
+        self._until_s = now_s + self._wait_s
         return self._wait_s
 
     def end(self) -> bool:
         """End the pause; return whether there was one."""
         was_paused = self.reason is not None
         self.reason, self._wait_s, self._until_s = None, _PAUSE_S, 0.0
+        self._is_trying = False
         return was_paused
 
 
