@@ -1,4 +1,4 @@
-"""How right, how cheap and how still the mouth is: `python benchmarks/visemes.py`.
+"""How right, in noise too, how cheap and how still the mouth is: `python benchmarks/visemes.py`.
 
 Reads the labelled clips, the scoring tool and Rhubarb's cues that lie in `../shared` beside the
 repository; without them it only measures cost and stillness, and says so. Every figure stands
@@ -16,6 +16,7 @@ import tempfile
 import time
 import wave
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -23,9 +24,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sayso.engine.features import HOP
 from sayso.engine.shapes import SIL
 from sayso.engine.visemes import VisemeTrack, find_visemes
-from sayso.media.audio import SPEECH_RATE_HZ, read_speech
+from sayso.media.audio import SPEECH_RATE_HZ, Pcm, read_speech
 
 SHARED: Final = Path(__file__).parent.parent.parent / "shared"
 LABELLED: Final = SHARED / "media" / "labelled"
@@ -42,11 +44,14 @@ TRANSCRIPTS: Final = {
     "bobby": "bobby ripped the ledger",
 }
 LONG_S: Final = 600
+# The scorer's group of f and v.
+LIP_TEETH: Final = 1
 
 
 def main() -> None:
     if LABELLED.exists() and SCORER.exists():
         print_scores()
+        print_noise()
     else:
         print("No labelled clips beside the repository: scores left out.\n")
     print_stillness()
@@ -108,6 +113,65 @@ def _print_row(
     print("|", " | ".join([clips, method, *(scorer.as_text(n, figures[n]) for n in names)]), "|")
 
 
+# --- How right in noise ---
+
+
+def print_noise() -> None:
+    """Print what steady noise leaves of the scores, and of f and v, which it hides first."""
+    scorer = _scorer()
+    print("| clips | pink noise | method | acc | tol | clos rec | f, v found | f, v right |")
+    print("|---|---|---|---|---|---|---|---|")
+    for clips, patterns in (("English", ENGLISH), ("Russian", RUSSIAN)):
+        for ratio_db in (20, 10):
+            for method in ("phones", "net", "fused"):
+                total = tally_in_noise(scorer, patterns, ratio_db, method)
+                figures = scorer.figures(total)
+                shown = [scorer.as_text(name, figures[name]) for name in ("acc", "tol", "clos rec")]
+                shown += [f"{100 * share:.0f}" for share in lip_teeth(total)]
+                print(f"| {clips} | {ratio_db} dB | {method} |", " | ".join(shown), "|")
+    print()
+
+
+def tally_in_noise(
+    scorer: ModuleType, patterns: list[str], ratio_db: float, method: Any = "auto"
+) -> Any:
+    """Score the clips with pink noise so many dB under their speech."""
+    total = scorer.Tally()
+    paths = sorted(path for pattern in patterns for path in LABELLED.glob(f"{pattern}.wav"))
+    for seed, path in enumerate(paths):
+        speech = read_speech(path)
+        noisy = replace(speech, samples=with_pink_noise(speech.samples, ratio_db, seed))
+        track = find_visemes(noisy, method=method)
+        truth = scorer.read_truth(path.with_suffix(".truth.json"))
+        cues = scorer.to_frames(track.cues(), len(truth), gap=scorer.SIL)
+        total += scorer.count(truth, cues, scorer.resized(np.asarray(track.open), len(truth)))
+    return total
+
+
+def lip_teeth(total: Any) -> tuple[float, float]:
+    """Return which share of f and v was found, and which share of what was shown as such was."""
+    confusion = total.confusion
+    return (
+        float(confusion[LIP_TEETH, LIP_TEETH] / confusion[LIP_TEETH].sum()),
+        float(confusion[LIP_TEETH, LIP_TEETH] / max(confusion[:, LIP_TEETH].sum(), 1)),
+    )
+
+
+def with_pink_noise(samples: Pcm, ratio_db: float, seed: int) -> Pcm:
+    """Add pink noise, measured against the frames in which somebody speaks."""
+    sound = samples / 32_768
+    noise = pink_noise(len(sound), np.random.default_rng(seed))
+    frames = sound[: len(sound) // HOP * HOP].reshape(-1, HOP)
+    speech_power = float(np.percentile(np.square(frames).mean(axis=1), 80))
+    noise *= np.sqrt(speech_power / np.square(noise).mean()) * 10 ** (-ratio_db / 20)
+    return ((sound + noise).clip(-1, 1) * 32_767).astype(np.int16)
+
+
+def pink_noise(n: int, random: np.random.Generator) -> NDArray[np.float64]:
+    spectrum = np.fft.rfft(random.normal(0, 1, n)) / np.sqrt(np.arange(n // 2 + 1).clip(20))
+    return np.asarray(np.fft.irfft(spectrum, n))
+
+
 # --- How still ---
 
 
@@ -126,8 +190,7 @@ def _sounds_without_speech() -> Iterable[tuple[str, NDArray[np.float64]]]:
     random = np.random.default_rng(1)
     times = np.arange(n) / SPEECH_RATE_HZ
     white = random.normal(0, 1, n)
-    spectrum = np.fft.rfft(white) / np.sqrt(np.arange(n // 2 + 1).clip(20))
-    pink = np.fft.irfft(spectrum, n)
+    pink = pink_noise(n, np.random.default_rng(2))
     yield "digital silence", np.zeros(n)
     yield "white noise, -60 dB", white * 1e-3
     yield "white noise, -20 dB", white * 0.1

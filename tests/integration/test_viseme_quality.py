@@ -14,7 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.visemes import ENGLISH, LABELLED, RUSSIAN, SCORER, TRANSCRIPTS
+from benchmarks.visemes import (
+    ENGLISH,
+    LABELLED,
+    RUSSIAN,
+    SCORER,
+    TRANSCRIPTS,
+    lip_teeth,
+    tally_in_noise,
+)
 from sayso.engine.visemes import Method, find_visemes
 from sayso.media.audio import read_speech
 
@@ -92,3 +100,16 @@ def test_visemes_reach_their_floors(
     for name, floor in floors.items():
         assert figures[name] >= floor, (name, figures)
     assert abs(figures["lag ms"]) <= 15
+
+
+@pytest.mark.parametrize(
+    ("ratio_db", "acc", "found", "right"), [(20, 0.82, 0.72, 0.5), (10, 0.76, 0.45, 0.33)]
+)
+def test_f_and_v_are_still_heard_in_noise(
+    scorer: ModuleType, ratio_db: float, acc: float, found: float, right: float
+) -> None:
+    total = tally_in_noise(scorer, RUSSIAN, ratio_db)
+
+    assert scorer.figures(total)["acc"] >= acc
+    assert lip_teeth(total)[0] >= found
+    assert lip_teeth(total)[1] >= right

@@ -22,6 +22,7 @@ from sayso.engine.alignment import align_text
 from sayso.engine.features import Floats, levels_db, log_mels, normalised
 from sayso.engine.loudness import shapes_by_loudness
 from sayso.engine.net import trained_net
+from sayso.engine.noise import noisiness, without_noise
 from sayso.engine.path import likeliest_path, scores_of
 from sayso.engine.phones import (
     Phone,
@@ -30,7 +31,7 @@ from sayso.engine.phones import (
     phone_numbers,
     visemes_of,
 )
-from sayso.engine.shapes import GROUP, SIL, VISEMES
+from sayso.engine.shapes import FF, GROUP, SIL, VISEMES
 from sayso.engine.track import RATE_HZ, Evidence, MouthFrames, VisemeTrack, draw
 from sayso.engine.voice import is_spoken, sounding_spans
 from sayso.engine.words import pronounced
@@ -60,6 +61,10 @@ _TEXT_TRUST: Final = 3.0
 # of training: clean English .63 to .84, clean Russian .64 to .72, pink noise at 20 dB .52 to .65.
 _AGREEMENT: Final = (0.60, 0.75)
 _MOST_PHONE_TRUST: Final = 1.0
+# In noise the net judges twice, and f and v, the faintest sounds that a viewer sees, get this much
+# for free (nepers): pink noise at 10 dB leaves .53 of them instead of .37, at the same precision.
+_CLEANED_SHARE: Final = 0.5
+_FAINT: Final = 0.4
 _MOST_UNKNOWN: Final = 0.4
 _DECODING_SHARE: Final = 0.9
 
@@ -74,6 +79,9 @@ class _Sound:
     level_db: Floats
     features: Floats
     spans: list[tuple[int, int]]
+    noisiness: float
+    """0 to 1; above 0, `cleaned` are the features of the sound with less noise."""
+    cleaned: Floats
 
     @property
     def n_frames(self) -> int:
@@ -98,8 +106,16 @@ def find_visemes(
     """
     report = on_progress or _ignore
     level_db = levels_db(speech.samples)
-    features = normalised(log_mels(speech.samples))
-    sound = _Sound(speech.samples, level_db, features, sounding_spans(level_db))
+    spectrum = log_mels(speech.samples)
+    noisy = noisiness(spectrum)
+    sound = _Sound(
+        samples=speech.samples,
+        level_db=level_db,
+        features=normalised(spectrum),
+        spans=sounding_spans(level_db),
+        noisiness=noisy,
+        cleaned=normalised(without_noise(spectrum) if noisy else spectrum[:0]),
+    )
     if not sound.spans:
         evidence = _evidence_of(sound, _silence(sound), "fused", ())
     elif method == "auto":
@@ -187,12 +203,21 @@ def _heard_by_net(sound: _Sound, phones: list[Phone] | None) -> Floats:
         return scores_of(alone)
     trust = _trust_in_phones(alone, visemes_of(phones, sound.n_frames))
     looks = looks_of_phones(phones, sound.n_frames)
-    return scores_of(_likelihoods(sound, phones)) + trust * looks
+    scores = scores_of(_likelihoods(sound, phones)) + trust * looks
+    scores[:, FF] += _FAINT * sound.noisiness
+    return scores
 
 
 def _likelihoods(sound: _Sound, phones: list[Phone] | None) -> Floats:
+    """Return what the net makes of a sound; in noise, of the sound with less noise as well."""
     numbers = None if phones is None else phone_numbers(phones, sound.n_frames)
-    return trained_net().likelihoods(sound.features, numbers)
+    net = trained_net()
+    likelihoods = net.likelihoods(sound.features, numbers)
+    share = _CLEANED_SHARE * sound.noisiness
+    if share > 0.0:
+        likelihoods = (1.0 - share) * likelihoods
+        likelihoods += share * net.likelihoods(sound.cleaned, numbers)
+    return np.asarray(likelihoods, np.float32)
 
 
 def _trust_in_phones(alone: Floats, heard: NDArray[np.uint8]) -> float:
