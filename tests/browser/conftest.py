@@ -1,11 +1,20 @@
-"""The system's chromium, driven by playwright; a page may not break, nor break its policy."""
+"""The system's chromium, driven by playwright; a page may not break, nor break its policy.
+
+page, sound_page    a page; one that fails the test when anything is wrong with it
+axe                 what axe-core finds wrong with a page, in light and in dark
+npm_tools           the folder where axe-core and TypeScript are, installed once from their lock
+"""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+from tests.installing import install, kept_folder
 
 _ARGUMENTS = [
     "--no-sandbox",
@@ -16,7 +25,14 @@ _ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
     "--autoplay-policy=no-user-gesture-required",
+    # A microphone that beeps and a camera that shows a clock face, for whoever is let.
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
 ]
+
+_HERE = Path(__file__).parent
+# Nothing moves while colours are compared.
+_STILL = "*, ::before, ::after { transition: none !important; animation: none !important }"
 
 _TELL_OF_VIOLATIONS = """
 addEventListener("securitypolicyviolation", (event) =>
@@ -61,3 +77,48 @@ def sound_page(page: Page) -> Iterator[Page]:
     page.set_viewport_size({"width": 1366, "height": 768})
     yield page
     assert wrong == []
+
+
+@pytest.fixture(scope="session")
+def npm_tools(request: pytest.FixtureRequest, tool: Callable[[str], str]) -> Path:
+    """The folder of the packages of `package-lock.json`, installed once without running scripts."""
+
+    def command(making: Path) -> tuple[str, ...]:
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(_HERE / name, making)
+        return (tool("npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund")
+
+    assert request.config.cache is not None
+    folder = kept_folder(request.config.cache, _HERE / "package-lock.json", suffix="-page")
+    return install(folder, command) / "node_modules"
+
+
+@pytest.fixture
+def axe(npm_tools: Path) -> Callable[[Page], list[str]]:
+    """Give what axe-core finds wrong with a page as it is, in light and in dark."""
+    script = (npm_tools / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
+
+    def violations(page: Page) -> list[str]:
+        # As a value: a sheet in the document would break the page's own policy.
+        page.evaluate(
+            """(css) => {
+              const sheet = new CSSStyleSheet();
+              sheet.replaceSync(css);
+              document.adoptedStyleSheets.push(sheet);
+            }""",
+            _STILL,
+        )
+        page.evaluate(script)
+        found: list[str] = []
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            results = page.evaluate("async () => (await axe.run()).violations")
+            found += [
+                f"{scheme}: {result['id']}: {node['html'][:160]} ({node['failureSummary']})"
+                for result in results
+                for node in result["nodes"]
+            ]
+        page.emulate_media(color_scheme="light")
+        return found
+
+    return violations
