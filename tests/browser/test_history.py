@@ -1,0 +1,255 @@
+"""What was made before, the languages, the preview, and the request as code, in a real browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from sayso.providers.base import Failure, FailureKind
+from sayso.providers.scripted import Script
+from tests.services import MODEL, Service
+
+pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(90)]
+
+PLAYS = """
+async (video) => {
+  await new Promise((resolve) => setTimeout(resolve, 600));
+  return { at: video.currentTime, frames: video.getVideoPlaybackQuality().totalVideoFrames };
+}
+"""
+
+
+@pytest.fixture
+def three(quick: Service) -> dict[str, str]:
+    """One that is ready, one that failed and one that was canceled."""
+    failure = Failure(FailureKind.PERMANENT, "bad_audio", "The speech is not understood.")
+    quick.provider.will(
+        Script(start_s=0, run_s=0.1),
+        Script(start_s=0, run_s=0, end="failed", failure=failure),
+        Script(start_s=0, run_s=600),
+    )
+    made = {}
+    for status in ("succeeded", "failed", "canceled"):
+        made[status] = quick.start()
+        if status == "canceled":
+            quick.until(made[status], lambda body: body["status"] == "processing")
+            quick.http.post(f"/api/generations/{made[status]}/cancel")
+        quick.until_final(made[status])
+    return made
+
+
+def row(generation_id: str) -> str:
+    return f"[data-id='{generation_id}']"
+
+
+def test_the_history_is_filtered_played_downloaded_and_deleted(
+    sound_page: Page, quick: Service, three: dict[str, str]
+) -> None:
+    page = sound_page
+    page.goto(quick.url)
+    for status, word in (("succeeded", "Ready"), ("failed", "Failed"), ("canceled", "Canceled")):
+        expect(page.locator(row(three[status]))).to_contain_text(word)
+
+    page.select_option("#filter", "ended")
+    expect(page.locator(row(three["succeeded"]))).to_have_count(0)
+    expect(page.locator(row(three["failed"]))).to_be_visible()
+    page.select_option("#filter", "active")
+    expect(page.locator("#generations li")).to_have_count(0)
+    expect(page.locator("#no-history")).to_have_text("Nothing here fits the filter.")
+    page.select_option("#filter", "succeeded")
+    ready = page.locator(row(three["succeeded"]))
+    ready.locator(".entry").click()
+    expect(page.locator("#prediction-id")).to_have_text(three["succeeded"])
+    expect(ready.locator(".entry")).to_have_attribute("aria-current", "true")
+    with page.expect_download() as download:
+        ready.locator(".download").click()
+    assert download.value.suggested_filename == f"{three['succeeded']}.mp4"
+
+    ready.locator(".remove").press("Enter")
+    expect(ready.locator("[data-role=keep]")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(ready.locator(".remove")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+
+    expect(ready).to_have_count(0)
+    expect(page.locator("#generation")).to_be_hidden()
+    assert quick.check(three["succeeded"]).status_code == 404
+
+
+def test_the_history_goes_on_behind_its_first_page(sound_page: Page, quick: Service) -> None:
+    page = sound_page
+    first = quick.start()
+    second = quick.start()
+    for generation_id in (first, second):
+        quick.until_final(generation_id)
+
+    def by_one(route: object) -> None:
+        """Give pages of one generation, as if there were many."""
+        request = route.request  # type: ignore[attr-defined]
+        mark = "&" if "?" in request.url else "?"
+        route.continue_(url=f"{request.url}{mark}limit=1")  # type: ignore[attr-defined]
+
+    page.route(re.compile(r"/api/generations(\?.*)?$"), by_one)
+    page.goto(quick.url)
+    expect(page.locator("#generations li")).to_have_count(1)
+
+    page.click("#more")
+
+    expect(page.locator(row(second))).to_be_visible()
+    expect(page.locator(row(first))).to_be_visible()
+
+
+def test_the_page_speaks_german_where_that_is_asked_for(
+    chromium: Browser, quick: Service, three: dict[str, str]
+) -> None:
+    context = chromium.new_context(locale="de-AT")
+    page = context.new_page()
+    page.goto(f"{quick.url}/?prediction_id={three['succeeded']}")
+
+    expect(page.locator("html")).to_have_attribute("lang", "de")
+    expect(page.locator("#stage-text")).to_have_text("Ihr Video ist fertig")
+    expect(page.locator("#settled")).to_have_text(
+        re.compile(r"^0,04\s\$ reserviert → 0,04\s\$ abgebucht$")
+    )
+    expect(page).to_have_title("Fertig · Sayso")
+    page.select_option("#language", "en")
+    expect(page.locator("#settled")).to_have_text("held $0.04 → captured $0.04")
+    expect(page.locator("html")).to_have_attribute("lang", "en")
+    page.reload()
+    expect(page.locator("#stage-text")).to_have_text("Your video is ready")
+    context.close()
+
+
+def test_no_text_is_left_in_english(chromium: Browser, quick: Service) -> None:
+    """Whatever stands in the page's file is said in the language that was chosen.
+
+    The models' own options have the names and descriptions that the catalogue gives them.
+    """
+    english = _texts(chromium, quick, "en-GB")
+    german = _texts(chromium, quick, "de-DE")
+    same = {"Prompt"}  # In both languages.
+
+    left = {text for text in english & german if re.search(r"[a-z]{3}", text)} - same
+
+    assert left == set()
+
+
+def _texts(chromium: Browser, service: Service, locale: str) -> set[str]:
+    context = chromium.new_context(locale=locale)
+    page = context.new_page()
+    page.goto(service.url)
+    expect(page.locator("#models input").first).to_be_attached()
+    found: list[str] = page.evaluate(
+        """[...document.querySelectorAll("[data-t], label, button, summary, legend, h1, h2, h3")]
+        .filter((one) => !one.closest("#generations, #models, #options, #language"))
+        .flatMap((one) => [one.textContent, one.ariaLabel, one.placeholder])
+        .map((text) => text?.trim().replace(/\\s+/g, " ")).filter(Boolean)"""
+    )
+    context.close()
+    return set(found)
+
+
+def choose(page: Page, service: Service, model: str) -> None:
+    page.goto(service.url)
+    page.check(f"input[value='{model}']")
+    page.set_input_files("#portrait", service.portrait)
+    page.set_input_files("#speech", service.speech)
+    expect(page.locator("#generate")).to_have_attribute("aria-disabled", "false", timeout=20_000)
+
+
+def test_a_preview_is_played_before_a_paid_model_and_costs_nothing(
+    sound_page: Page, quick: Service
+) -> None:
+    page = sound_page
+    choose(page, quick, MODEL)
+    listed = quick.http.get("/api/generations").json()
+
+    page.click("#preview-make")
+
+    expect(page.locator("#preview-make")).to_have_text("Making the preview …")
+    expect(page.locator("#preview-video")).to_be_visible(timeout=60_000)
+    played = page.locator("#preview-video").evaluate(PLAYS)
+    assert played["at"] > 0.2
+    assert played["frames"] > 3
+    expect(page.locator("#preview-badge")).to_have_text("PREVIEW")
+    expect(page.locator("#preview-hint")).to_contain_text(f"{MODEL} makes its own")
+    assert quick.http.get("/api/generations").json() == listed
+    assert quick.spent() == (0, 0)
+    page.click("#preview-close")
+    expect(page.locator("#preview-video")).to_be_hidden()
+    expect(page.locator("#portrait-preview")).to_be_visible()
+    page.check("input[value='sayso/portrait']")
+    expect(page.locator("#preview")).to_be_hidden()
+    page.check("input[value='test/free']")
+    expect(page.locator("#preview")).to_be_hidden()
+
+
+def test_a_refused_preview_says_why(sound_page: Page, quick: Service) -> None:
+    page = sound_page
+    problem = {"code": "previews_used_up", "detail": "30 previews were made in an hour."}
+    page.route("**/api/previews", lambda route: route.fulfill(status=429, json=problem))
+    choose(page, quick, MODEL)
+
+    page.click("#preview-make")
+
+    expect(page.locator("#preview-error")).to_have_text(problem["detail"])
+    expect(page.locator("#preview-make")).to_have_text("Preview 2 s, free")
+
+
+def test_the_code_that_is_copied_runs(
+    sound_page: Page, quick: Service, tool: Callable[[str], str], tmp_path: Path
+) -> None:
+    """As curl, Python and JavaScript; each waits for its video and says where it is."""
+    page = sound_page
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    choose(page, quick, MODEL)
+    before = {body["id"] for body in quick.http.get("/api/generations").json()["generations"]}
+    page.fill("#prompt", 'it\'s a "person" who $HOME sings\\n')
+    page.click("#code-fold summary")
+    programs = {}
+    for name in ("curl", "python", "javascript"):
+        page.check(f"input[name=program][value={name}]")
+        page.click("#code-copy")
+        expect(page.locator("#code-copy")).to_have_text("Copied")
+        programs[name] = page.evaluate("navigator.clipboard.readText()")
+
+    said = {
+        "curl": _said(tmp_path, [tool("sh"), "-eu", "-c", programs["curl"]]),
+        "python": _said(tmp_path, [sys.executable, "-c", programs["python"]]),
+        "javascript": _said(
+            tmp_path, [tool("node"), "--input-type=module", "-e", programs["javascript"]]
+        ),
+    }
+
+    listed = quick.http.get("/api/generations").json()["generations"]
+    made = {body["id"] for body in listed} - before
+    assert len(made) == 3
+    prompts = {quick.http.get(f"/api/generations/{one}/order").json()["prompt"] for one in made}
+    assert prompts == {'it\'s a "person" who $HOME sings\\n'}
+    for output in (json.loads(said["curl"])["output"], said["python"], said["javascript"]):
+        assert quick.http.get(output).headers["content-type"] == "video/mp4"
+
+
+def _said(folder: Path, command: list[str]) -> str:
+    environment = {"PATH": os.environ["PATH"], "NO_PROXY": "127.0.0.1"}
+    ended = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.strip()
