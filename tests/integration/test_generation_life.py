@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sayso.clock import after
+from sayso.clock import SECOND, Instant, after
 from sayso.db.connect import Database
 from sayso.errors import (
     ArtifactMissing,
@@ -642,9 +642,19 @@ async def test_lists_are_newest_first_and_paged(shop_of: Any) -> None:
     second = await shop.generations.list(ALICE, limit=2, cursor=first.next)
     third = await shop.generations.list(ALICE, limit=2, cursor=second.next)
 
+    again = await shop.generations.list(ALICE, limit=2, cursor=third.previous)
+    begin = await shop.generations.list(ALICE, limit=2, cursor=again.previous)
+
     listed = [g.id for piece in (first, second, third) for g in piece.items]
     assert listed == started[::-1]
-    assert third.next is None
+    assert (third.next, first.previous) == (None, None)
+    assert (again, begin) == (second, first)
+    # Bounds of time hold on the way back too.
+    until = third.items[0].created_at + 2 * SECOND
+    bounded = await shop.generations.list(
+        ALICE, cursor=third.previous, created_before=Instant(until)
+    )
+    assert (bounded.items, bounded.previous) == (second.items[1:], None)
     assert (await shop.generations.list(BOB)).items == ()
 
 

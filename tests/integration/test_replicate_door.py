@@ -294,6 +294,10 @@ def test_the_list_has_whole_addresses_and_ends(
         assert first["next"].startswith(f"{service.url}/v1/predictions?cursor=")
         assert len(first["results"]) == 100
         assert second["next"] is None
+        assert first["previous"] is None
+        back = service.http.get(second["previous"]).json()
+        assert (back["results"], back["previous"]) == (first["results"], None)
+        assert back["next"] == first["next"]
         listed = [result["id"] for result in (*first["results"], *second["results"])]
         assert listed == ids[::-1]
         between = {
@@ -302,7 +306,7 @@ def test_the_list_has_whole_addresses_and_ends(
         }
         some = service.http.get("/v1/predictions", params=between).json()
         assert [result["id"] for result in some["results"]] == listed[1:4]
-        assert some["next"] is None
+        assert (some["next"], some["previous"]) == (None, None)
         assert service.http.get("/v1/predictions?cursor=AAAA").status_code == 422
         assert service.http.get("/v1/predictions?created_after=noon").status_code == 422
 

@@ -162,11 +162,15 @@ async def test_files_are_listed_in_pages_newest_first(shelf: Shelf) -> None:
         kept.append(await shelf.put(bytes([number])))
         shelf.clock.advance(1)
 
-    first, cursor = await shelf.files.page(ALICE, limit=3)
-    second, end = await shelf.files.page(ALICE, after_id=cursor, limit=3)
+    first = await shelf.files.page(ALICE, limit=2)
+    second = await shelf.files.page(ALICE, cursor=first.next, limit=2)
+    third = await shelf.files.page(ALICE, cursor=second.next, limit=2)
+    again = await shelf.files.page(ALICE, cursor=third.previous, limit=2)
+    begin = await shelf.files.page(ALICE, cursor=again.previous, limit=2)
 
-    assert [*first, *second] == kept[::-1]
-    assert end is None
+    assert [*first.items, *second.items, *third.items] == kept[::-1]
+    assert (third.next, first.previous) == (None, None)
+    assert (again, begin) == (second, first)
 
 
 @pytest.mark.anyio
@@ -177,7 +181,7 @@ async def test_nobody_else_sees_a_file(shelf: Shelf) -> None:
         await shelf.files.get(BOB, file.id)
     with pytest.raises(ArtifactMissing):
         await shelf.files.delete(BOB, file.id)
-    assert (await shelf.files.page(BOB)) == ((), None)
+    assert (await shelf.files.page(BOB)).items == ()
 
 
 @pytest.mark.anyio
@@ -185,7 +189,7 @@ async def test_a_file_above_the_limit_leaves_nothing(shelf: Shelf, tmp_path: Pat
     with pytest.raises(UploadTooLarge):
         await shelf.put(bytes(MAX_BYTES + 1))
 
-    assert (await shelf.files.page(ALICE)) == ((), None)
+    assert (await shelf.files.page(ALICE)).items == ()
     assert not list((tmp_path / "arriving").iterdir())
 
 

@@ -19,7 +19,7 @@ import re
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from sqlalchemy import delete, literal, select, tuple_
 
@@ -43,6 +43,14 @@ _LONGEST_NAME: Final = 255
 
 f = files.c
 
+_Order = Literal["newest", "oldest", "expiry"]
+_ORDERS: Final[Mapping[_Order, tuple[Any, ...]]] = {
+    "newest": (f.created_at.desc(), f.id.desc()),
+    "oldest": (f.created_at, f.id),
+    "expiry": (f.expires_at, f.id),
+}
+_BACK: Final = "-"
+
 
 @dataclass(frozen=True, kw_only=True)
 class File:
@@ -61,12 +69,24 @@ class File:
     expires_at: Instant
 
 
+@dataclass(frozen=True)
+class FilePage:
+    """A piece of an account's files, newest first, and its neighbours' cursors."""
+
+    items: tuple[File, ...]
+    next: str | None
+    previous: str | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Received:
     """Bytes that have arrived and are not kept yet."""
 
     arrival: Arrival
     md5: str
+
+
+_Rows = tuple[File, ...]
 
 
 class Files:
@@ -151,20 +171,38 @@ class Files:
         return found[0]
 
     async def page(
-        self, account_id: AccountId, *, after_id: str | None = None, limit: int = 100
-    ) -> tuple[tuple[File, ...], str | None]:
-        """Return an account's files, newest first, those after `after_id`, and the next such id.
+        self, account_id: AccountId, *, cursor: str | None = None, limit: int = 100
+    ) -> FilePage:
+        """Return a piece of an account's files.
 
-        Raises `ArtifactMissing` when there is no file of that id any more.
+        A cursor is the id of the last file that was seen, or `-` and the id of the first one for
+        the way back. Raises `ArtifactMissing` when there is no such file any more.
         """
-        conditions = [f.account_id == account_id, f.expires_at > self._clock.now()]
-        if after_id is not None:
-            last = await self.get(account_id, after_id)
-            place = tuple_(literal(last.created_at), literal(last.id))
-            conditions.append(tuple_(f.created_at, f.id) < place)
-        found = await self._db.read(lambda tx: _select(tx, *conditions, limit=limit + 1))
-        items = found[:limit]
-        return items, items[-1].id if len(found) > limit else None
+        mine = (f.account_id == account_id, f.expires_at > self._clock.now())
+        is_back = cursor is not None and cursor.startswith(_BACK)
+        seen = None if cursor is None else await self.get(account_id, cursor.removeprefix(_BACK))
+
+        def select_from(tx: Tx, place: File | None, limit: int, *, is_back: bool) -> _Rows:
+            beyond = () if place is None else (_is_beyond(place, is_back=is_back),)
+            order: _Order = "oldest" if is_back else "newest"
+            return _select(tx, *mine, *beyond, limit=limit, order=order)
+
+        def find(tx: Tx) -> FilePage:
+            found = select_from(tx, seen, limit + 1, is_back=is_back)
+            items = found[:limit][::-1] if is_back else found[:limit]
+            if not items:
+                return FilePage((), None, None)
+            has_more = len(found) > limit
+            edge = items[-1] if is_back else items[0]
+            behind = seen and select_from(tx, edge, 1, is_back=not is_back)
+            is_older, is_newer = (bool(behind), has_more) if is_back else (has_more, bool(behind))
+            return FilePage(
+                items,
+                next=items[-1].id if is_older else None,
+                previous=_BACK + items[0].id if is_newer else None,
+            )
+
+        return await self._db.read(find)
 
     async def delete(self, account_id: AccountId, file_id: str) -> None:
         """Delete a file; raise `ArtifactMissing`."""
@@ -178,7 +216,7 @@ class Files:
         """
         now = self._clock.now()
         old = await self._db.read(
-            lambda tx: _select(tx, f.expires_at <= now, limit=_SWEPT_AT_ONCE, oldest_first=True)
+            lambda tx: _select(tx, f.expires_at <= now, limit=_SWEPT_AT_ONCE, order="expiry")
         )
         for file in old:
             await self._forget(file)
@@ -216,9 +254,15 @@ def _remove(tx: Tx, *conditions: Any) -> None:
     tx.execute(delete(files).where(*conditions))
 
 
-def _select(tx: Tx, *conditions: Any, limit: int, oldest_first: bool = False) -> tuple[File, ...]:
-    order = (f.expires_at, f.id) if oldest_first else (f.created_at.desc(), f.id.desc())
-    rows = tx.execute(select(files).where(*conditions).order_by(*order).limit(limit))
+def _is_beyond(place: File, *, is_back: bool) -> Any:
+    """Say that a file comes after this one in the list, or before it on the way back."""
+    here, there = tuple_(f.created_at, f.id), tuple_(literal(place.created_at), literal(place.id))
+    return here > there if is_back else here < there
+
+
+def _select(tx: Tx, *conditions: Any, limit: int, order: _Order = "newest") -> _Rows:
+    columns = _ORDERS[order]
+    rows = tx.execute(select(files).where(*conditions).order_by(*columns).limit(limit))
     return tuple(File(**row) for row in rows.mappings())
 
 

@@ -1,7 +1,7 @@
 """Where a list of generations goes on: the time and the id of the last one that was shown.
 
 Text that a client hands back to us, so it is read like any input: what is not exactly of this form
-is none of ours.
+is none of ours. With `BACK` before it, it leads to newer ones.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Final
 
 from sayso.clock import Instant
 from sayso.errors import OptionInvalid
+
+BACK: Final = "-"
 
 _ID: Final = re.compile(r"[0-9a-z]{0,40}")
 _LATEST: Final = 2**63 - 1  # What both databases hold.

@@ -177,7 +177,8 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Page(Generic[T]):
-    """A piece of a list, newest first; `next` is the cursor of the following piece."""
+    """A piece of a list, newest first, and its neighbours' cursors: `next` is the older one."""
 
     items: tuple[T, ...]
     next: str | None
+    previous: str | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Final
 
 from sayso.artifacts.keys import ArtifactKey
@@ -20,7 +21,7 @@ from sayso.db.connect import Database
 from sayso.db.tx import Topic, Tx
 from sayso.errors import NoSuchGeneration, StillCreating
 from sayso.generations import evidence, steps, store
-from sayso.generations.cursor import from_cursor, to_cursor
+from sayso.generations.cursor import BACK, from_cursor, to_cursor
 from sayso.generations.evidence import Callback, Taken
 from sayso.generations.generation import Cost, Generation, Key, Order, Page, Receipt, Started
 from sayso.generations.pace import learned_pace
@@ -145,23 +146,37 @@ class Generations:
         *,
         cursor: str | None = None,
         limit: int = 100,
+        created_after: Instant | None = None,
         created_before: Instant | None = None,
     ) -> Page[Generation]:
         """Return a piece of the account's generations, newest first.
 
-        `created_before` is where to start, for lists without a cursor. Raises `OptionInvalid` for a
-        cursor that is none of ours.
+        Of those that were created at `created_after` or later and earlier than `created_before`.
+        Raises `OptionInvalid` for a cursor that is none of ours.
         """
         size = max(1, min(limit, LONGEST_PAGE))
-        before = None if created_before is None else (created_before, "")
-        if cursor is not None:
-            before = from_cursor(cursor)
-        found = await self._db.read(
-            lambda tx: store.page(tx, account_id, before=before, limit=size + 1)
-        )
-        items = found[:size]
-        is_more = len(found) > size
-        return Page(items, to_cursor(items[-1].created_at, items[-1].id) if is_more else None)
+        place = None if cursor is None else from_cursor(cursor.removeprefix(BACK))
+        is_back = cursor is not None and cursor.startswith(BACK)
+        read = partial(store.page, since=created_after, until=created_before)
+
+        def find(tx: Tx) -> Page[Generation]:
+            found = read(tx, account_id, place=place, is_back=is_back, limit=size + 1)
+            items = found[:size][::-1] if is_back else found[:size]
+            if not items:
+                return Page((), None)
+            has_more = len(found) > size
+            # What lies behind us; the first piece has nothing there.
+            edge = items[-1] if is_back else items[0]
+            here = edge.created_at, edge.id
+            behind = place and read(tx, account_id, place=here, is_back=not is_back, limit=1)
+            is_older, is_newer = (bool(behind), has_more) if is_back else (has_more, bool(behind))
+            return Page(
+                items,
+                next=_cursor_of(items[-1]) if is_older else None,
+                previous=BACK + _cursor_of(items[0]) if is_newer else None,
+            )
+
+        return await self._db.read(find)
 
     async def counts(self, account_id: AccountId) -> Mapping[str, int]:
         """Return how many generations of each model the account has had."""
@@ -286,3 +301,7 @@ class Generations:
         """Delete a file, unless the same bytes were handed in again meanwhile."""
         if not await self._db.read_point(lambda tx: store.is_file_used(tx, key)):
             await self._artifacts.delete(key)
+
+
+def _cursor_of(generation: Generation) -> str:
+    return to_cursor(generation.created_at, generation.id)

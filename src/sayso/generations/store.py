@@ -365,18 +365,29 @@ def require(tx: Tx, account_id: AccountId, generation_id: GenerationId) -> Gener
 
 
 def page(
-    tx: Tx, account_id: AccountId, *, before: tuple[Instant, str] | None, limit: int
+    tx: Tx,
+    account_id: AccountId,
+    *,
+    place: tuple[Instant, str] | None = None,
+    is_back: bool = False,
+    since: Instant | None = None,
+    until: Instant | None = None,
+    limit: int,
 ) -> tuple[Generation, ...]:
-    """Return an account's generations, newest first, older than `before` (time, id)."""
-    query = (
-        _SELECT.where(g.account_id == account_id)
-        .order_by(g.created_at.desc(), g.id.desc())
-        .limit(limit)
-    )
-    if before is not None:
-        query = query.where(
-            tuple_(g.created_at, g.id) < tuple_(literal(before[0]), literal(before[1]))
-        )
+    """Return an account's generations from a place in their list (time, id), without that one.
+
+    Older ones, the newest first; `is_back` turns to newer ones, the oldest first. `since` is the
+    first instant that counts, `until` the first one that does not.
+    """
+    order = (g.created_at, g.id) if is_back else (g.created_at.desc(), g.id.desc())
+    query = _SELECT.where(g.account_id == account_id).order_by(*order).limit(limit)
+    if place is not None:
+        here, there = tuple_(g.created_at, g.id), tuple_(literal(place[0]), literal(place[1]))
+        query = query.where(here > there if is_back else here < there)
+    if since is not None:
+        query = query.where(g.created_at >= since)
+    if until is not None:
+        query = query.where(g.created_at < until)
     return tuple(to_generation(row) for row in tx.execute(query))
 
 

@@ -135,18 +135,22 @@ async def list_predictions(
 ) -> Response:
     """List predictions, newest first, a hundred at a time."""
     page = await doors.services.generations.list(
-        caller, cursor=where.cursor, limit=PAGE, created_before=_instant(where.created_before)
+        caller,
+        cursor=where.cursor,
+        limit=PAGE,
+        created_after=_instant(where.created_after),
+        created_before=_instant(where.created_before),
     )
-    since = _instant(where.created_after)
-    found = [g for g in page.items if since is None or g.created_at >= since]
-    is_over = page.next is None or len(found) < len(page.items)
     base = base_of(request.scope, doors.settings)
-    following = None
-    if not is_over:
-        url = request.url.include_query_params(cursor=page.next)
-        following = f"{base}{url.path}?{url.query}"
-    results = [_body_of(doors, generation, base) for generation in found]
-    return _json({"previous": None, "next": following, "results": results})
+
+    def link(cursor: str | None) -> str | None:
+        if cursor is None:
+            return None
+        url = request.url.include_query_params(cursor=cursor)
+        return f"{base}{url.path}?{url.query}"
+
+    results = [_body_of(doors, generation, base) for generation in page.items]
+    return _json({"previous": link(page.previous), "next": link(page.next), "results": results})
 
 
 @router.get(PREDICTIONS_PATH + "/{id}", response_class=Response, responses=answers(PREDICTION, 404))

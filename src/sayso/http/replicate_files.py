@@ -65,14 +65,17 @@ async def list_files(
     request: Request,
     caller: Caller,
     doors: Shared,
-    cursor: Annotated[str | None, Query(pattern="^[0-9a-z]{26}$")] = None,
+    cursor: Annotated[str | None, Query(pattern="^-?[0-9a-z]{26}$")] = None,
 ) -> Response:
     """List files, newest first, a hundred at a time."""
-    found, following = await doors.services.files.page(caller, after_id=cursor, limit=PAGE)
+    page = await doors.services.files.page(caller, cursor=cursor, limit=PAGE)
     base = base_of(request.scope, doors.settings)
-    following_url = None if following is None else f"{base}{_PATH}?cursor={following}"
-    results = [_file_of(file, doors, base) for file in found]
-    return _json({"previous": None, "next": following_url, "results": results})
+
+    def link(cursor: str | None) -> str | None:
+        return None if cursor is None else f"{base}{_PATH}?cursor={cursor}"
+
+    results = [_file_of(file, doors, base) for file in page.items]
+    return _json({"previous": link(page.previous), "next": link(page.next), "results": results})
 
 
 @router.get(_PATH + "/{id}", response_class=Response, responses=answers(FILE, 404))

@@ -145,10 +145,10 @@ SECRET: Final = _object({"key": _TEXT})
 
 
 def page_of(item: Schema) -> Schema:
-    """Return the schema of a list; `next` is the whole address of the following piece."""
+    """Return the schema of a list, with the whole addresses of its neighbours; `next` is older."""
     return _object(
         {
-            "previous": {"type": "null"},
+            "previous": _TEXT_OR_NULL,
             "next": _TEXT_OR_NULL,
             "results": {"type": "array", "items": item},
         }
