@@ -1,18 +1,19 @@
 """What every command of `sayso` shares: how it ends, and how it refuses.
 
-speaking()     turns what a command raises into a sentence and an exit code
-Command        the terminal of one command, with its exit code
-EXIT_...       the exit codes; `cli.py` says what they mean
+speaking()          turns what a command raises into a sentence and an exit code
+Command             the terminal of one command, with its exit code
+opened_database()   the database of an installation, for the commands of its operator
+EXIT_...            the exit codes; `cli.py` says what they mean
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Annotated, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
 from cyclopts import Parameter
 
@@ -26,6 +27,10 @@ from sayso.errors import (
 )
 from sayso.terminal import Terminal
 
+if TYPE_CHECKING:
+    from sayso.db.connect import Database
+    from sayso.settings import Settings
+
 EXIT_BROKEN: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_REFUSED: Final = 3
@@ -35,6 +40,9 @@ EXIT_INTERRUPTED: Final = 130
 
 AsJson: TypeAlias = Annotated[
     bool, Parameter(name="--json", negative=(), help="Print the result as one JSON object.")
+]
+Data: TypeAlias = Annotated[
+    Path | None, Parameter(help="Folder of the database and the files; ./data without it.")
 ]
 Quiet: TypeAlias = Annotated[
     bool, Parameter(name=["--quiet", "-q"], negative=(), help="Print nothing but errors.")
@@ -94,3 +102,19 @@ def require_folder(output: Path) -> None:
         raise OptionInvalid(f"The folder {folder} for the output does not exist.")
     if output.is_dir():
         raise OptionInvalid(f"{output} is a folder; --output names a file.")
+
+
+@asynccontextmanager
+async def opened_database(settings: Settings) -> AsyncIterator[Database]:
+    """Open the database of an installation, migrated; nothing else of it is started."""
+    from sayso.db.connect import open_database
+    from sayso.db.upgrade import upgrade
+
+    if settings.database_url is None:
+        settings.data.mkdir(parents=True, exist_ok=True)
+    db = await open_database(settings.database)
+    try:
+        await upgrade(db)
+        yield db
+    finally:
+        await db.close()

@@ -4,7 +4,8 @@
     generate_at()   `sayso generate --server URL`
 
 `serve` and `worker` run until SIGTERM or Ctrl-C. `credits` and `verify-ledger` are the operator's:
-they open the database themselves, beside a service that runs or without one.
+they open the database themselves, beside a service that runs or without one. `report_cli.py` has
+the report on what came in and what went out.
 """
 
 from __future__ import annotations
@@ -25,19 +26,19 @@ from sayso.command import (
     EXIT_FINDINGS,
     AsJson,
     Command,
+    Data,
+    opened_database,
     require_files,
     require_folder,
     speaking,
 )
 from sayso.errors import Notice
+from sayso.report_cli import report
 
 if TYPE_CHECKING:
     from sayso.credits.service import Credits
     from sayso.settings import Settings
 
-Data: TypeAlias = Annotated[
-    Path | None, Parameter(help="Folder of the database and the files; ./data without it.")
-]
 Server: TypeAlias = Annotated[
     str | None, Parameter(help="Address of a service to use; it asks for SAYSO_API_KEY if set.")
 ]
@@ -51,6 +52,7 @@ def register(app: App) -> None:
         app.command(command)
     app.command(verify_ledger, name="verify-ledger")
     app.command(_credits)
+    app.command(report)
 
 
 def serve(*, host: str = "127.0.0.1", port: int = 8000, data: Data = None) -> int:
@@ -317,22 +319,14 @@ async def _statement(settings: Settings) -> tuple[str, dict[str, Any]]:
 
 @asynccontextmanager
 async def _ledger(settings: Settings) -> AsyncIterator[Credits]:
-    """Open the ledger of an installation, migrated; nothing else of it is started."""
+    """Open the ledger of an installation."""
     from sayso.clock import SystemClock
     from sayso.credits.service import Credits
-    from sayso.db.connect import open_database
-    from sayso.db.upgrade import upgrade
     from sayso.ids import Ids
 
-    if settings.database_url is None:
-        settings.data.mkdir(parents=True, exist_ok=True)
     clock = SystemClock()
-    db = await open_database(settings.database)
-    try:
-        await upgrade(db)
+    async with opened_database(settings) as db:
         yield Credits(db, clock=clock, ids=Ids(clock.now))
-    finally:
-        await db.close()
 
 
 def _settings(data: Path | None) -> Settings:

@@ -146,6 +146,10 @@ def test_a_service_that_is_killed_in_a_render_delivers_after_a_restart(
     assert (balance["balance"], balance["held"]) == ("4.90", "0.00")
     verified = sayso("verify-ledger", "--data", tmp_path / "data", cwd=tmp_path)
     assert (verified.returncode, verified.stdout.strip()) == (0, "the ledger is in order")
+    reported = sayso("report", "spend", "--data", tmp_path / "data", "--json", cwd=tmp_path)
+    (line,) = json.loads(reported.stdout)["lines"]
+    assert (line["model"], line["succeeded"]) == ("sayso/portrait", 1)
+    assert (line["captured"], line["cost_micros"], line["margin"]) == ("0.10", 0, "0.10")
 
 
 def test_a_service_that_is_asked_to_stop_hands_its_render_back(

@@ -179,6 +179,11 @@ class Model:
         text = json.dumps(asdict(self), sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
+    @property
+    def costs_us(self) -> bool:
+        """Whether its provider charges for it."""
+        return self.cost_micros(video_s=1, run_s=1) != 0
+
     def cost_micros(self, *, video_s: float | None, run_s: float | None) -> int | None:
         """Return what the provider charges for a prediction; None where it does not say enough.
 
