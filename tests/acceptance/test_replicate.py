@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sqlite3
 import time
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -286,6 +287,7 @@ _MODELS: Final = """
 upstream = "sayso/portrait"
 inputs = { portrait = "image", speech = "audio" }
 options = []
+cost_rate_micros = 10_000
 """
 
 
@@ -349,6 +351,8 @@ def test_one_sayso_is_anothers_replicate(
         assert final["status"] == "succeeded", final
         assert final["credits"]["state"] == "captured"
         assert took_s < 45
+        # What the upstream takes for it is known, by its own measure of the video.
+        assert cost_of(tmp_path / "service") == pytest.approx(10_000 * SPEECH_S, rel=0.1)
         video = tmp_path / "video.mp4"
         video.write_bytes(http.get(final["output"]).content)
     probe = probe_video(video)
@@ -356,6 +360,13 @@ def test_one_sayso_is_anothers_replicate(
     # Our own engine's picture, not a grey one.
     assert probe.width is not None
     assert probe.width > 200
+
+
+def cost_of(folder: Path) -> int:
+    """Return what the predictions of a service have cost it, in micros."""
+    with closing(sqlite3.connect(folder / "sayso.db")) as database:
+        (cost,) = database.execute("SELECT sum(cost_micros) FROM predictions").fetchone()
+    return int(cost)
 
 
 def until_final(http: httpx.Client, started: Body) -> Body:

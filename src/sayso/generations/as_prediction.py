@@ -74,11 +74,15 @@ def input_of(generation: Generation) -> dict[str, Any]:
 
 
 def _metrics_of(generation: Generation, completed_at: Instant) -> dict[str, float]:
-    total = {"total_time": (completed_at - generation.created_at) / SECOND}
-    if generation.started_at is None:
-        return total
-    ran = max(0, completed_at - generation.started_at)
-    return {"predict_time": ran / SECOND, **total}
+    metrics = {"total_time": (completed_at - generation.created_at) / SECOND}
+    if generation.started_at is not None:
+        ran = max(0, completed_at - generation.started_at)
+        metrics = {"predict_time": ran / SECOND, **metrics}
+    video_s = (generation.quality or {}).get("duration_video_s")
+    if video_s is not None:
+        # What models that are billed by the second of video have there.
+        metrics["video_output_duration_seconds"] = video_s
+    return metrics
 
 
 def _output_of(
