@@ -482,6 +482,30 @@ async def test_little_credit_means_one_create_in_ten_seconds(bench: Bench) -> No
     assert bench.upstream.counts["create"] <= 8 + 4
 
 
+@pytest.mark.parametrize(
+    ("body", "headers", "wait_s"),
+    [
+        ({"retry_after": 7, "detail": "resets in ~30s."}, {"retry-after": "9"}, 7),
+        ({"detail": "resets in ~30s."}, {"retry-after": "9"}, 9),
+        ({"detail": "resets in ~30s."}, {}, 30),
+        ({"retry_after": "soon"}, {"retry-after": "Fri, 31 Dec 1999 23:59:59 GMT"}, 5),
+        ({}, {}, 5),
+    ],
+)
+async def test_a_429_says_how_long_in_one_of_three_places(
+    bench: Bench, body: dict[str, Any], headers: dict[str, str], wait_s: float
+) -> None:
+    answer = httpx.Response(429, json=body, headers=headers)
+    provider = bench.provider(
+        public_url=PUBLIC, transport=httpx.MockTransport(lambda _request: answer)
+    )
+
+    with pytest.raises(ProviderUnavailable) as raised:
+        await provider.submit(bench.attempt(), INPUTS)
+
+    assert raised.value.retry_after_s == wait_s
+
+
 async def test_a_thousand_creates_at_once_stay_within_the_limit(bench: Bench) -> None:
     provider = bench.provider(public_url=PUBLIC)
     waiting: list[tuple[float, Attempt]] = [(0.0, bench.attempt()) for _ in range(1_000)]
