@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -17,8 +18,10 @@ from jsonschema_rs import validate
 from sayso.catalogue.catalogue import OUR_MODEL
 from sayso.providers.base import Failure, FailureKind
 from sayso.providers.scripted import Script
+from tests.conftest import ROOT
 from tests.services import MODEL, PRICE_MICROS, Body, Service, started
 
+GOLDEN = ROOT / "tests" / "unit" / "golden" / "replicate" / "refusals.json"
 FINAL = {"succeeded", "failed", "canceled"}
 NO_PICTURE = "data:image/png;base64,AAAA"
 EXTRA = "additional_property_not_allowed"
@@ -224,6 +227,21 @@ def test_a_body_that_does_not_fit_names_its_field(
     assert status in {415, 422}
     assert (where, what) == (field, kind)
     assert quick.spent() == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [("422 another key", {"model": MODEL}), ("422 version", {"version": "0" * 64})],
+)
+def test_a_refusal_reads_as_the_real_ones(quick: Service, name: str, changes: Body) -> None:
+    """Word for word, with fields of ours beside; nothing that is wrong is left unsaid."""
+    status, golden = json.loads(GOLDEN.read_text())[name]
+
+    answer = quick.http.post("/v1/predictions", json={"input": an_input(quick), **changes})
+
+    body = answer.json()
+    assert answer.status_code == status
+    assert {key: body[key] for key in golden} == golden
 
 
 @pytest.mark.parametrize(

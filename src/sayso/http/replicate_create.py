@@ -38,7 +38,7 @@ from sayso.errors import (
 )
 from sayso.generations.generation import Event, Key, Order
 from sayso.http.errors import status_of
-from sayso.http.replicate_errors import Refused, field_fault
+from sayso.http.replicate_errors import Refused, faulty, field_fault
 from sayso.ids import AccountId
 from sayso.media.dataurl import is_data_url
 from sayso.media.guard import checked_url
@@ -49,6 +49,9 @@ EVENTS: Final[tuple[Event, ...]] = ("start", "output", "logs", "completed")
 _FIELDS: Final = frozenset(
     {"input", "version", "webhook", "webhook_completed", "webhook_events_filter", "stream"}
 )
+_UNKNOWN_FIELD: Final = "additional_property_not_allowed"
+# What a body of nothing but unknown fields is told of.
+_MOST_FAULTS: Final = 20
 _VERSION: Final = re.compile(
     r"(?:(?P<name>[a-z0-9._-]+/[a-z0-9._-]+)(?::(?P<of_name>[0-9a-f]{64}))?|(?P<alone>[0-9a-f]{64}))"
 )
@@ -97,14 +100,19 @@ async def read_asked(request: Request, *, with_version: bool) -> Asked:
     is_large = len(raw) > _LARGE_BYTES
     body, digest = await asyncio.to_thread(_read, raw) if is_large else _read(raw)
     fields = _FIELDS if with_version else _FIELDS - {"version"}
-    for name in body:
-        if name not in fields:
-            raise field_fault(
-                "", "additional_property_not_allowed", f"Additional property {name} is not allowed"
-            )
-    for name in ("version", "input") if with_version else ("input",):
-        if name not in body:
-            raise field_fault("", "required", f"{name} is required")
+    wanted = ("version", "input") if with_version else ("input",)
+    missing = [name for name in wanted if name not in body]
+    unknown = [name for name in body if name not in fields][:_MOST_FAULTS]
+    if missing or unknown:
+        raise faulty(
+            [
+                *(("", "required", f"{name} is required") for name in missing),
+                *(
+                    ("", _UNKNOWN_FIELD, f"Additional property {name} is not allowed")
+                    for name in unknown
+                ),
+            ]
+        )
     given = body["input"]
     if not isinstance(given, dict):
         raise field_fault("input", "invalid_type", "Invalid type. Expected: object")
@@ -313,9 +321,7 @@ def _checked_prompt(model: Model, name: str, value: object) -> str | None:
 def _checked_option(model: Model, name: str, value: object) -> object:
     option = next((option for option in model.options if option.name == name), None)
     if option is None:
-        raise field_fault(
-            "input", "additional_property_not_allowed", f"Additional property {name} is not allowed"
-        )
+        raise field_fault("input", _UNKNOWN_FIELD, f"Additional property {name} is not allowed")
     try:
         return option.check(value)
     except OptionInvalid as error:

@@ -1,7 +1,7 @@
 """Refusals in Replicate's shapes, and the route class that gives every answer of `/v1` its form.
 
     Refused            a refusal of this door itself: what, and which field of the body
-    field_fault()      an error about one field, as such a refusal
+    field_fault()      what is wrong with one field, as such a refusal; faulty(), with several
     ReplicateRoute     counts the request, adds the `ratelimit-*` headers, turns errors into answers
 
 The bodies hold Replicate's `title`, `detail`, `status`, `invalid_fields` and `retry_after`, and
@@ -53,15 +53,21 @@ class Refused(Exception):
 
 
 def field_fault(field: str, kind: str, description: str, *, code: str | None = None) -> Refused:
-    """Return the refusal of a body for one of its fields."""
-    fault = {"type": kind, "field": field, "description": description}
-    where = field or "(root)"
+    """Return the refusal of a body for one of its fields; `field` is empty for the body itself."""
+    return faulty([(field, kind, description)], code=code)
+
+
+def faulty(faults: Sequence[tuple[str, str, str]], *, code: str | None = None) -> Refused:
+    """Return the refusal of a body for fields of its: each one's name, and kind and words of it."""
+    lines = (f"- {field}: {text}\n" if field else f"- {text}\n" for field, _, text in faults)
     return Refused(
         422,
-        f"- {where}: {description}\n",
+        "".join(lines),
         title="Input validation failed",
         code=code or BodyInvalid.code,
-        faults=[fault],
+        faults=[
+            {"type": kind, "field": field, "description": text} for field, kind, text in faults
+        ],
     )
 
 
