@@ -1,17 +1,27 @@
-"""What `sayso doctor` looks at: whether each part that Sayso needs works on this machine."""
+"""What `sayso doctor` looks at.
+
+check_machine()     whether each part that Sayso needs works on this machine
+check_settings()    whether the environment can be used, and whose token for Replicate it holds
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
+
+from sayso.errors import SaysoError, SettingsInvalid
+
+if TYPE_CHECKING:
+    from sayso.providers.replicate_client import ReplicateSettings
 
 MIN_PYTHON: Final = (3, 11)
 MIN_FREE_BYTES: Final = 200_000_000
@@ -44,6 +54,56 @@ def check_machine() -> tuple[Finding, ...]:
         ("temporary folder", _temporary_folder),
     )
     return tuple(_try(name, check) for name, check in checks)
+
+
+def check_settings() -> tuple[Finding, ...]:
+    """Read the environment and ask Replicate whose token it holds, if any; nothing is raised.
+
+    A token is never part of a finding.
+    """
+    from sayso.providers.replicate_client import ReplicateSettings
+    from sayso.settings import read_settings
+
+    try:
+        replicate = ReplicateSettings.of(read_settings())
+    except SettingsInvalid as error:
+        return (Finding("settings", works=False, seen=str(error).replace("\n", " ")),)
+    read = Finding("settings", works=True, seen="read from the environment")
+    return (read,) if replicate is None else (read, _token(replicate))
+
+
+_REFUSED_STATUSES: Final = frozenset({401, 403})
+
+
+def _token(replicate: ReplicateSettings) -> Finding:
+    """Ask whose token it is."""
+    place = replicate.url
+    try:
+        status, account = asyncio.run(_account(replicate))
+    except SaysoError as error:
+        seen = f"{place} cannot be asked now: {error}"
+        return Finding("replicate", works=False, seen=seen)
+    username = account.get("username") if account is not None else None
+    if status in _REFUSED_STATUSES:
+        seen = (
+            f"{place} refuses the token ({status}): it was mistyped or revoked, or is for another"
+            " place. No cloud model runs until REPLICATE_API_TOKEN holds a valid one"
+        )
+        return Finding("replicate", works=False, seen=seen)
+    if not isinstance(username, str):
+        seen = f"{place} answers {status}, but not as Replicate does: is SAYSO_REPLICATE_URL right?"
+        return Finding("replicate", works=False, seen=seen)
+    kind = account.get("type") if account is not None else None
+    return Finding("replicate", works=True, seen=f"the token of {kind} {username} at {place}")
+
+
+async def _account(replicate: ReplicateSettings) -> tuple[int, Mapping[str, Any] | None]:
+    from sayso.clock import SystemClock
+    from sayso.providers.replicate_client import opened_client
+
+    async with opened_client(replicate, clock=SystemClock()) as client:
+        answer = await client.account()
+        return answer.status, answer.body if answer.is_success else None
 
 
 def _try(name: str, check: Callable[[], str]) -> Finding:
