@@ -231,7 +231,8 @@ class _MouthGrid:
 
     `x` is across, `y` below the seam, `y_up` and `y_low` below the upper and the lower lip's edge,
     `above` and `under` the same where it is that lip's skin, else 0; `part` is 1 amid the mouth and
-    0 from its corners on; `up_near` and `low_near` fade with the distance from the lips.
+    0 from its corners on; `up_near` and `low_near` fade with the distance from the lips; `smile` is
+    how far the seam's middle lies below its ends.
     """
 
     x: Floats
@@ -246,6 +247,7 @@ class _MouthGrid:
     chin: float
     above: Floats
     under: Floats
+    smile: float
 
 
 def _mouth_grid(at: Floats, anatomy: Anatomy) -> _MouthGrid:
@@ -271,6 +273,7 @@ def _mouth_grid(at: Floats, anatomy: Anatomy) -> _MouthGrid:
         chin=chin,
         above=above,
         under=under,
+        smile=float(lips.at(np.zeros(1), lips.seam)[0]) / mouth.px_per_cm,
     )
 
 
@@ -349,16 +352,26 @@ def _spread(grid: _MouthGrid, lateral: float) -> Floats:
     return _layers(dx, dy, dx, dy)
 
 
+# Lips that come forward narrow the mouth to about so much on each side, a smiling one by more.
+_ROUND_CM: Final = 1.7
+_NARROWING: Final = (0.35, 0.50)
+# How much of a smile (how far its corners are above its middle, beyond what any mouth has) goes.
+_PLAIN_CM: Final = 0.2
+_SMILE_LOST: Final = 0.7
+
+
 def _pucker(grid: _MouthGrid, lateral: float) -> Floats:
     reach = np.exp(-((np.abs(grid.x) / (1.35 * grid.half_width)) ** 4)) * _around_lips(grid)
-    dx = -0.35 * lateral * grid.x * reach
+    dx = -np.clip(1.0 - _ROUND_CM / grid.half_width, *_NARROWING) * lateral * grid.x * reach
+    sagging = _SMILE_LOST * max(grid.smile - _PLAIN_CM, 0.0)
+    down = sagging * np.minimum(np.abs(grid.x) / grid.half_width, 1.2) ** 2 * reach
     part = grid.part**0.75
     # A round opening: towards the corners the lips stay together.
     share2 = np.minimum((grid.x / grid.half_width) ** 2, 1.0)
     shut = 4.0 * share2 * (1.0 - share2)
     up = (0.04 * shut - 0.08 * part) * grid.up_near
     low = (0.10 * part - 0.12 * shut) * grid.low_near
-    return _layers(dx, up, dx, low)
+    return _layers(dx, up + down, dx, low + down)
 
 
 def _around_lips(grid: _MouthGrid) -> Floats:

@@ -103,9 +103,9 @@ def _line_curve(lips: LipLine, mouth: MouthFrame) -> np.polynomial.Polynomial:
     """Return the lip line's overall bend, cm over cm: teeth follow it, but not its every wave."""
     x = PLACES * mouth.half_width_cm
     bend = np.polynomial.Polynomial.fit(x, lips.seam / mouth.px_per_cm, 2).convert()
-    # Even, and only half of it: teeth stand on a jaw, not on a lip.
-    level, _, square = (*bend.coef, 0.0, 0.0)[:3]
-    return np.polynomial.Polynomial([level, 0.0, 0.5 * square])
+    # Only half of it: teeth stand on a jaw, not on a lip.
+    level, slope, square = (*bend.coef, 0.0, 0.0)[:3]
+    return np.polynomial.Polynomial([level, 0.5 * slope, 0.5 * square])
 
 
 def _texture(bgra: Floats) -> Texture:

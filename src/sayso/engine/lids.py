@@ -39,6 +39,8 @@ _LASHES_SIDE: Final = 0.06
 _HIDDEN_SHARE: Final = 0.25
 # A lid is at least this light, as a share of the skin under the eye.
 _DARKEST_LID: Final = 0.6
+# A closed lid turns down towards its lashes; what is grown there from below the eye is too light.
+_TURNED_DOWN: Final = 0.16
 # Half as far as the skin under the eye reaches that is looked at, in eye widths.
 _BAND: Final = 0.15
 _GLARE_PX: Final = 5
@@ -83,9 +85,11 @@ def close_lids(picture: Bgr, lids: Sequence[Lid], blink: float) -> None:
         inside = blink * lid.opening - lid.depth
         cover = np.clip(inside + 0.5, 0.0, 1.0) * lid.zone * appear
         lash = np.exp(-(((inside - 0.4 * lid.lash_px) / lid.lash_px) ** 2))
-        shade = 1.0 - lid.lash_dark * appear * lash * lid.zone
+        shade = (1.0 - lid.lash_dark * appear * lash * lid.zone)[..., np.newaxis]
         mixed = eye + (lid.closed - eye) * cover[..., np.newaxis]
-        mixed *= shade[..., np.newaxis]
+        # Dark skin keeps its hue: lashes that only darkened it would look gray against it.
+        light = (mixed @ _LUMA)[..., np.newaxis]
+        mixed = light * shade + (mixed - light) * np.sqrt(shade)
         eye[:] = np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
 
 
@@ -175,7 +179,7 @@ def _closed_lid(eye: _Eye) -> Plane:
     # Under a heavy brow the skin grown from above is all shadow; a lid comes forward out of it.
     least = _DARKEST_LID * _smoothstep((t + 0.3) / 1.3) * float(_skin_below(eye) @ _LUMA)
     large *= np.maximum(least / np.maximum(large @ _LUMA, 1.0), 1.0)[..., np.newaxis]
-    dome = 1.0 + 0.05 * np.exp(-(((t - 0.3) / 0.4) ** 2)) - 0.10 * _smoothstep((t - 0.55) / 0.6)
+    dome = 1.0 + 0.03 * np.exp(-(((t - 0.3) / 0.4) ** 2)) - _TURNED_DOWN * _smoothstep(t / 1.1)
     return np.asarray(large * dome[..., np.newaxis], np.float32)
 
 
