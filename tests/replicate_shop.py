@@ -25,7 +25,7 @@ from sqlalchemy import select
 from sayso.artifacts.keys import ArtifactKey
 from sayso.artifacts.links import FileLinks, LinkSecret
 from sayso.artifacts.store import ArtifactStore, folder_artifacts
-from sayso.catalogue.catalogue import Catalogue, Model, read_catalogue
+from sayso.catalogue.catalogue import Catalogue, read_catalogue
 from sayso.clock import SettableClock, after
 from sayso.credits import store as ledger
 from sayso.credits.audit import verify
@@ -109,11 +109,13 @@ class ReplicateShop:
         provider: ReplicateProvider,
         generations: Generations,
         reconciler: Reconciler,
-        model: Model,
+        catalogue: Catalogue,
     ) -> None:
         self.db, self.upstream, self.clock = db, upstream, clock
         self.provider, self.generations, self.reconciler = provider, generations, reconciler
-        self.model = model
+        self.catalogue, self.model = catalogue, catalogue.find(WAN)
+        self.other_clocks: list[SettableClock] = []
+        """Clocks that go as ours does, from another time."""
         self.door = CallbackDoor(generations, callers={"replicate": provider}, clock=clock)
         self.refused: list[type[SaysoError]] = []
         """Why callbacks were refused."""
@@ -162,7 +164,7 @@ class ReplicateShop:
             provider=provider,
             generations=generations,
             reconciler=reconciler,
-            model=catalogue.find(WAN),
+            catalogue=catalogue,
         )
         await db.write(lambda tx: an_account(tx, balance=WHOLE))
         await shop._take_inputs_in(store, folder)
@@ -208,8 +210,7 @@ class ReplicateShop:
         """Let time pass in steps."""
         await self.turn()
         for _ in range(round(seconds / step_s)):
-            self.clock.advance(step_s)
-            await self.turn()
+            await self._step(step_s)
 
     async def live_until_final(
         self, generation: Generation, *, most_s: float = 1_200, step_s: float = 1
@@ -221,8 +222,7 @@ class ReplicateShop:
             now = await self.get(generation)
             if now.is_final:
                 return now
-            self.clock.advance(step_s)
-            await self.turn()
+            await self._step(step_s)
         raise AssertionError(f"still {(await self.get(generation)).state} after {most_s} s")
 
     async def get(self, generation: Generation) -> Generation:
@@ -243,6 +243,11 @@ class ReplicateShop:
         )
         rows = await self.db.read(lambda tx: tx.execute(query).all())
         return [(row[0], row[1]) for row in rows]
+
+    async def _step(self, seconds: float) -> None:
+        for clock in (self.clock, *self.other_clocks):
+            clock.advance(seconds)
+        await self.turn()
 
     # What the upstream sees of us.
 

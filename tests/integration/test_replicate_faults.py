@@ -368,6 +368,66 @@ async def test_a_cancel_that_goes_wrong_still_ends_it(
     assert upstream.alive() == []
 
 
+@pytest.mark.parametrize("kind", ["secret", "model"])
+@pytest.mark.parametrize("fault", Fault)
+async def test_calls_beside_that_go_wrong_are_made_again(
+    shop_of: OpenShop, upstream: Upstream, kind: CallKind, fault: Fault
+) -> None:
+    """The secret of callbacks, and the version of a model of the community."""
+    shop = await shop_of(public=True)
+    upstream.switch(checks_inputs=False)
+    upstream.fail(kind, fault, fault)
+    shop.model = shop.catalogue.find("lucataco/sadtalker")
+
+    generation = await ended(shop, most_s=2_400)
+
+    assert generation.status == "succeeded"
+    assert len(upstream.predictions) == 1
+    assert upstream.counts[kind] > 2
+
+
+@pytest.mark.parametrize(
+    "fault", [None, Fault.SLOW, Fault.CUT, Fault.BAD_JSON, Fault.HTML_502, Fault.THROTTLED]
+)
+async def test_many_at_once_are_looked_at_by_list(
+    shop_of: OpenShop, upstream: Upstream, fault: Fault | None
+) -> None:
+    """Whatever lists do, each of them ends once, and looks stay few."""
+    shop = await shop_of()
+    upstream.always(Run(script=Script(start_s=5, run_s=60)))
+    if fault is not None:
+        upstream.chance("list", fault, 0.5)
+    started = [await shop.start() for _ in range(20)]
+
+    ends = [await shop.live_until_final(generation) for generation in started]
+
+    assert [generation.status for generation in ends] == ["succeeded"] * 20
+    assert (await shop.money()).spent == 20 * PAID.spent
+    assert len(upstream.predictions) == 20
+    if fault is None:
+        # A page for all, every five seconds; the ends are asked for one by one.
+        assert upstream.counts["list"] + upstream.counts["read"] < 60
+
+
+@pytest.mark.parametrize("ahead_s", [-240, -30, 30, 240])
+async def test_clocks_may_disagree(
+    database: Database, tmp_path: Path, clock: SettableClock, ahead_s: int
+) -> None:
+    """Theirs is minutes before or behind ours: what was lost is found all the same."""
+    theirs = SettableClock(NOON)
+    theirs.jump(ahead_s)
+    upstream = Upstream(theirs, run=Run(script=Script(run_s=100)))
+    upstream.fail("create", Fault.SLOW)
+    shop = await ReplicateShop.open(database, tmp_path, upstream, clock)
+    shop.other_clocks.append(theirs)
+
+    generation = await ended(shop)
+
+    assert (generation.status, await shop.money()) == ("succeeded", PAID)
+    assert len(upstream.predictions) == 1
+    await shop.close()
+
+
 @pytest.mark.parametrize("create", [Create.LOST_REQUEST, Create.LOST_ANSWER, Create.REFUSED])
 async def test_a_list_that_lags_makes_no_twin(
     shop_of: OpenShop, upstream: Upstream, create: Create
@@ -467,6 +527,18 @@ async def test_inputs_that_do_not_fit_are_refused_in_our_words(
     )
     assert await shop.money() == RELEASED
     assert len(upstream.predictions) == 0
+
+
+async def test_files_that_are_too_large_for_them_are_refused(
+    shop_of: OpenShop, upstream: Upstream
+) -> None:
+    shop = await shop_of()
+    upstream.switch(largest_file_bytes=100)
+
+    generation = await ended(shop)
+
+    assert generation.error == "The files are larger than Replicate takes."
+    assert (await shop.money(), upstream.counts["create"]) == (RELEASED, 0)
 
 
 async def test_an_outage_of_everything_is_survived(shop_of: OpenShop, upstream: Upstream) -> None:

@@ -1,6 +1,6 @@
 """The models that the upstream has, and what a create's body must be like.
 
-MODELS             by name: two official ones and one of the community, with their schemas
+MODELS             by name: official ones and some of the community, with their schemas
 UpstreamModel      a model
 faults_of_body()   what is wrong with a create's body, as `invalid_fields`
 faults_of_input()  what is wrong with its input
@@ -97,6 +97,7 @@ MODELS: Final[Mapping[str, UpstreamModel]] = {
                 "default": "crop",
             },
         ),
+        model("lucataco/sadtalker", is_official=False, source_image=_FILE, driven_audio=_FILE),
     )
 }
 
