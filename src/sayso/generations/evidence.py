@@ -58,8 +58,7 @@ def take_callback(tx: Tx, callback: Callback, *, now: Instant) -> Taken:
     seen = f"{callback.provider}:{callback.delivery_id}"
     if not insert_if_new(tx, callbacks_seen, id=seen, received_at=now):
         return Taken.REPEATED
-    this = and_(p.generation_id == attempt.generation_id, p.attempt == attempt.attempt)
-    tx.execute(update(predictions).where(this).values(called_at=now))
+    tx.execute(_CALLED, {"of_id": attempt.generation_id, "number": attempt.attempt, "now": now})
     _let_look(tx, attempt, callback.provider_id, now)
     return Taken.NEW
 
@@ -136,8 +135,12 @@ def add_twin(tx: Tx, attempt: Any, provider_id: ProviderId, *, now: Instant) -> 
 
 def is_known(tx: Tx, provider: str, provider_id: ProviderId) -> bool:
     """Whether an attempt has this prediction."""
-    query = select(p.attempt).where(p.provider == provider, p.provider_id == provider_id)
-    return tx.execute(query).first() is not None
+    return tx.execute(_KNOWN, {"of_provider": provider, "it": provider_id}).first() is not None
+
+
+_KNOWN: Final = select(p.attempt).where(
+    p.provider == bindparam("of_provider"), p.provider_id == bindparam("it")
+)
 
 
 def last_callback(tx: Tx, provider: str) -> Instant | None:
@@ -159,7 +162,7 @@ def forget_callbacks(tx: Tx, *, before: Instant) -> None:
 
 def _attempt_of(tx: Tx, nonce: Nonce) -> Any:
     """Return the attempt with this nonce, its generation's row locked; None if there is none."""
-    found = tx.execute(select(p.generation_id, p.attempt).where(p.nonce == nonce)).one_or_none()
+    found = tx.execute(_BY_NONCE, {"of_nonce": nonce}).one_or_none()
     return None if found is None else _locked(tx, found.generation_id, found.attempt)
 
 
@@ -170,6 +173,7 @@ def _locked(tx: Tx, generation_id: GenerationId, number: int) -> Any:
     return tx.execute(_ATTEMPT, {"of_id": generation_id, "number": number}).one_or_none()
 
 
+_BY_NONCE: Final = select(p.generation_id, p.attempt).where(p.nonce == bindparam("of_nonce"))
 _LOCK: Final = select(g.id).where(g.id == bindparam("of_id")).with_for_update()
 _ATTEMPT: Final = (
     select(
@@ -194,12 +198,21 @@ def _let_look(tx: Tx, attempt: Any, provider_id: ProviderId | None, now: Instant
         return
     # One that waits to be sent keeps its time, unless it turns out to run.
     states = ("created", "submitting", "running") if is_bound_now else ("submitting", "running")
-    tx.execute(
-        update(generations)
-        .where(g.id == attempt.generation_id, g.due_at > now, g.state.in_(states))
-        .values(due_at=now)
-    )
-    announce(tx, Topic.DUE)
+    if attempt.state in states:
+        tx.execute(_LOOK, {"of_id": attempt.generation_id, "now": now})
+        announce(tx, Topic.DUE)
+
+
+_CALLED: Final = (
+    update(predictions)
+    .where(p.generation_id == bindparam("of_id"), p.attempt == bindparam("number"))
+    .values(called_at=bindparam("now"))
+)
+_LOOK: Final = (
+    update(generations)
+    .where(g.id == bindparam("of_id"), g.due_at > bindparam("now"))
+    .values(due_at=bindparam("now"))
+)
 
 
 def _bind(tx: Tx, attempt: Any, provider_id: ProviderId, now: Instant) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import and_, case, or_, select, update
+from sqlalchemy import and_, bindparam, case, or_, select, update
 
 from sayso.clock import Instant
 from sayso.db.tables import generations, predictions
@@ -54,14 +54,16 @@ class Lost:
 
 def strays(tx: Tx, *, limit: int) -> list[Stray]:
     """Return attempts that nobody waits for any more and that have not ended yet."""
-    rows = tx.execute(
-        select(p.generation_id, p.attempt, p.provider, p.provider_id, p.submitted_at)
-        .join(generations, g.id == p.generation_id)
-        .where(p.finished_at.is_(None), p.provider_id.is_not(None), _IS_LEFT)
-        .order_by(p.submitted_at)
-        .limit(limit)
-    )
-    return [Stray(*row) for row in rows]
+    return [Stray(*row) for row in tx.execute(_STRAYS, {"most": limit})]
+
+
+_STRAYS: Final = (
+    select(p.generation_id, p.attempt, p.provider, p.provider_id, p.submitted_at)
+    .join(generations, g.id == p.generation_id)
+    .where(p.finished_at.is_(None), p.provider_id.is_not(None), _IS_LEFT)
+    .order_by(p.submitted_at)
+    .limit(bindparam("most"))
+)
 
 
 def end_strays(tx: Tx, ended: Sequence[tuple[Stray, Prediction]], *, now: Instant) -> None:
@@ -81,19 +83,21 @@ def end_strays(tx: Tx, ended: Sequence[tuple[Stray, Prediction]], *, now: Instan
 
 def lost(tx: Tx, *, limit: int) -> list[Lost]:
     """Return attempts without a prediction that may have one, and that nobody waits for."""
-    rows = tx.execute(
-        select(p.generation_id, p.attempt, p.provider, p.nonce, p.submitted_at, p.fetched_at)
-        .join(generations, g.id == p.generation_id)
-        .where(
-            p.finished_at.is_(None),
-            p.provider_id.is_(None),
-            p.state.in_(("submitting", "absent")),
-            or_(_IS_LEFT, p.state == "absent"),
-        )
-        .order_by(p.submitted_at)
-        .limit(limit)
+    return [Lost(*row) for row in tx.execute(_LOST, {"most": limit})]
+
+
+_LOST: Final = (
+    select(p.generation_id, p.attempt, p.provider, p.nonce, p.submitted_at, p.fetched_at)
+    .join(generations, g.id == p.generation_id)
+    .where(
+        p.finished_at.is_(None),
+        p.provider_id.is_(None),
+        p.state.in_(("submitting", "absent")),
+        or_(_IS_LEFT, p.state == "absent"),
     )
-    return [Lost(*row) for row in rows]
+    .order_by(p.submitted_at)
+    .limit(bindparam("most"))
+)
 
 
 def give_up(tx: Tx, generation_id: GenerationId, number: int, *, now: Instant) -> None:
