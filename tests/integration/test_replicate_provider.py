@@ -273,6 +273,18 @@ async def test_a_version_that_is_gone_is_resolved_again(bench: Bench) -> None:
     assert len(bench.made("/predictions")) == 2
 
 
+async def test_a_version_that_cannot_be_asked_for_means_that_nothing_was_created(
+    bench: Bench,
+) -> None:
+    bench.upstream.fail("model", Fault.CUT)
+
+    with pytest.raises(ProviderUnavailable):
+        await bench.provider(public_url=PUBLIC).submit(
+            bench.attempt("cjwbw/sadtalker"), without_options()
+        )
+    assert len(bench.upstream.predictions) == 0
+
+
 async def test_a_model_that_is_gone_is_rejected(bench: Bench) -> None:
     model = replace(SADTALKER, name="nobody/nothing")
     attempt = replace(bench.attempt(), model=model)
@@ -331,6 +343,37 @@ async def test_a_file_that_cannot_be_handed_in_means_that_nothing_was_created(
     await provider.submit(attempt, INPUTS)
 
     assert len(bench.upstream.predictions) == 1
+
+
+@pytest.mark.parametrize(
+    ("trouble", "error"),
+    [("too large", ProviderRejected), ("gone", ProviderRejected), ("refused", ProviderUnavailable)],
+)
+async def test_files_that_cannot_be_handed_in_say_why(
+    bench: Bench, trouble: str, error: type[ProviderError]
+) -> None:
+    match trouble:
+        case "too large":
+            bench.upstream.switch(largest_file_bytes=100)
+        case "gone":
+            await bench.store.delete(ArtifactKey(INPUTS.speech.key))
+        case "refused":
+            bench.upstream.fail("file", Fault.EMPTY, Fault.EMPTY)
+
+    with pytest.raises(error):
+        await bench.provider().submit(bench.attempt(), INPUTS)
+    assert bench.upstream.counts["create"] == 0
+
+
+async def test_what_is_still_being_handed_in_is_given_up_at_the_end(bench: Bench) -> None:
+    provider = bench.provider()
+    bench.transport.hold()
+    submitting = asyncio.create_task(provider.submit(bench.attempt(), INPUTS))
+    await asyncio.sleep(0.05)
+    await provider.aclose()
+
+    with pytest.raises(asyncio.CancelledError):
+        await submitting
 
 
 async def test_files_that_take_long_are_there_when_the_attempt_comes_again(
@@ -631,6 +674,19 @@ async def test_those_that_the_list_does_not_show_are_asked_for(bench: Bench) -> 
     assert bench.upstream.counts["read"] == 6
 
 
+async def test_a_page_that_fails_is_the_answer_for_all_who_wait_for_it(bench: Bench) -> None:
+    provider = bench.provider(public_url=PUBLIC)
+    ids = await create_many(bench, provider, 90)
+    bench.upstream.fail("list", Fault.HTML_502)
+    chunks = [ids[start : start + 30] for start in (0, 30, 60)]
+
+    failed = await asyncio.gather(*map(provider.fetch_many, chunks), return_exceptions=True)
+    assert all(isinstance(one, ProviderTimedOut) for one in failed)
+    assert bench.upstream.counts["list"] == 1
+
+    assert len(await provider.fetch_many(ids)) == 90
+
+
 async def test_what_we_changed_is_looked_at_anew(bench: Bench) -> None:
     provider = bench.provider(public_url=PUBLIC)
     ids = await create_many(bench, provider, 5)
@@ -734,6 +790,41 @@ async def test_a_search_that_is_not_answered_raises(bench: Bench) -> None:
 
     with pytest.raises(ProviderTimedOut):
         await bench.provider().find(Nonce("nobodys"), since=NOON)
+
+
+async def test_a_nonce_is_not_found_in_another(bench: Bench) -> None:
+    provider, attempt = bench.provider(public_url=PUBLIC), bench.attempt()
+    await provider.submit(attempt, INPUTS)
+
+    assert await provider.find(Nonce(attempt.nonce[:-1]), since=NOON) is None
+
+
+@pytest.mark.parametrize("public_url", [PUBLIC, None])
+async def test_a_search_that_cannot_see_everything_proves_nothing(
+    bench: Bench, public_url: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a list of predictions without end nor one of files counts as "absent"."""
+    provider = bench.provider(public_url=public_url)
+    bench.upstream.switch(page_size=2)
+    for _ in range(5):
+        await provider.submit(bench.attempt(), INPUTS)
+    monkeypatch.setattr("sayso.providers.replicate_list._MOST_PAGES", 2)
+
+    with pytest.raises(ProviderTimedOut):
+        await provider.find(Nonce("nobodys"), since=NOON)
+
+
+async def test_a_search_in_which_everyone_gives_up_leaves_nothing_behind(bench: Bench) -> None:
+    provider = bench.provider(public_url=PUBLIC)
+    bench.transport.hold()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.02):
+            await provider.find(Nonce("nobodys"), since=NOON)
+    bench.upstream.fail("list", Fault.ERROR_500)
+    bench.transport.release()
+    await asyncio.sleep(0.02)
+
+    assert await provider.find(Nonce("nobodys"), since=NOON) is None
 
 
 # The video.
@@ -881,6 +972,40 @@ async def test_a_video_that_cannot_be_had_says_why(
         )
 
 
+async def test_a_video_without_end_is_cut_off_at_the_limit(bench: Bench, tmp_path: Path) -> None:
+    n_sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal n_sent
+        while True:
+            n_sent += 1
+            yield bytes(100)
+
+    async def answer(_request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content=endless())
+
+    provider = bench.provider(transport=httpx.MockTransport(answer), video_max_bytes=1_000)
+    with pytest.raises(DownloadTooLarge):
+        await provider.save_output(
+            ProviderId("p"), "https://replicate.delivery/a.mp4", tmp_path / "v.mp4"
+        )
+    assert n_sent == 11
+
+
+async def test_a_video_that_takes_too_long_is_fetched_again_later(
+    bench: Bench, tmp_path: Path
+) -> None:
+    async def answer(_request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(10)
+        raise AssertionError
+
+    provider = bench.provider(transport=httpx.MockTransport(answer), download_s=0.05)
+    with pytest.raises(ProviderTimedOut):
+        await provider.save_output(
+            ProviderId("p"), "https://replicate.delivery/a.mp4", tmp_path / "v.mp4"
+        )
+
+
 async def test_an_upstream_of_ones_own_may_deliver_from_trusted_peers(
     bench: Bench, tmp_path: Path
 ) -> None:
@@ -901,7 +1026,11 @@ async def test_an_upstream_of_ones_own_may_deliver_from_trusted_peers(
 
 
 async def test_the_secret_of_callbacks_is_asked_for(bench: Bench) -> None:
-    assert await bench.provider().callback_secrets() == [bench.upstream.secret]
+    provider = bench.provider()
+    assert await provider.callback_secrets() == [bench.upstream.secret]
+    bench.upstream.fail("secret", Fault.BAD_JSON)
+    with pytest.raises(ProviderTimedOut):
+        await provider.callback_secrets()
 
 
 def test_a_callback_says_which_prediction_it_is_about(tmp_path: Path) -> None:
