@@ -126,7 +126,9 @@ class Edge:
         request_id = _id_of(scope)
         scope[REQUEST_ID] = request_id
         path: str = scope["path"]
-        answer = (*self._headers_for(path), (b"x-request-id", request_id.encode()))
+        answer = self._headers_for(path)
+        if answer is not self._for_parts:
+            answer = (*answer, (b"x-request-id", request_id.encode()))
         status = 0
 
         async def send_with_headers(message: Message) -> None:

@@ -54,6 +54,8 @@ class _Files(StaticFiles):
         response.headers.update(_CACHING)
         # The ETag says the same and more.
         del response.headers["Last-Modified"]
+        if str(response.media_type).startswith("text/"):
+            del response.headers["Accept-Ranges"]
         return response
 
 

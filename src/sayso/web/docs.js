@@ -89,7 +89,7 @@ function kindOf(schema) {
   const choices = schema.anyOf || schema.oneOf;
   if (choices) return choices.map(kindOf).join(" or ");
   if (schema.const !== undefined) return JSON.stringify(schema.const);
-  if (schema.enum) return schema.enum.map((value) => JSON.stringify(value)).join(" or ");
+  if (schema.enum) return schema.enum.map((/** @type {any} */ value) => JSON.stringify(value)).join(" or ");
   if (schema.$ref) return nameOf(schema).replace(/(Answer|Body)$/, "").toLowerCase();
   if (schema.type === "array") return `list of ${kindOf(schema.items)}`;
   return schema.format === "binary" ? "file" : schema.type || "anything";
@@ -108,8 +108,8 @@ function resolved(schema) {
 /** @param {string} method @param {string} path @param {any} operation */
 function command(method, path, operation) {
   const query = (operation.parameters || [])
-    .filter((parameter) => parameter.in === "query" && parameter.required)
-    .map((parameter) => `${parameter.name}=...`)
+    .filter((/** @type {any} */ parameter) => parameter.in === "query" && parameter.required)
+    .map((/** @type {any} */ parameter) => `${parameter.name}=...`)
     .join("&");
   const words = [`curl ${location.origin}${path.replaceAll(/[{}]/g, "")}${query && `?${query}`}`.replace(/\?(.*)$/, "'?$1'")];
   if (method !== "get") words.push(`-X ${method.toUpperCase()}`);
@@ -118,7 +118,7 @@ function command(method, path, operation) {
   if (content["application/json"]) {
     const whole = resolved(content["application/json"].schema);
     const needed = whole.required || Object.keys(whole.properties || {}).slice(0, 1);
-    const body = Object.fromEntries(needed.map((name) => [name, "..."]));
+    const body = Object.fromEntries(needed.map((/** @type {string} */ name) => [name, "..."]));
     words.push("-H 'Content-Type: application/json'", `-d '${JSON.stringify(body)}'`);
   }
   return words.join(" \\\n  ");

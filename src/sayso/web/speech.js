@@ -84,10 +84,9 @@ export async function takeSpeech(file) {
   if (signal.aborted) return;
   decoded = sound && { length_s: sound.duration };
   if (sound) {
-    wasTrimmed = Boolean(model) && sound.duration > model.max_seconds;
-    element("speech-drop").dataset.state = "ready";
     if (model) element("waveform").limit(model.max_seconds);
     element("waveform").show(sound.getChannelData(0), sound.duration);
+    wasTrimmed = element("waveform").isTrimmed;
   }
   element("speech-drop").dataset.state = "ready";
   element("waveform").hidden = !sound;
