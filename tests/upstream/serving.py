@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import h11
@@ -58,10 +60,13 @@ class Around:
 class _Server:
     """The listeners of an upstream, and its time."""
 
-    def __init__(self, upstream: Upstream, *, slow_s: float, lives: bool) -> None:
+    def __init__(
+        self, upstream: Upstream, *, slow_s: float, lives: bool, authority: Path | None
+    ) -> None:
         self._upstream = upstream
         self._slow_s = slow_s
         self._lives = lives
+        self._trusted = ssl.create_default_context(cafile=authority)
         self._loop = asyncio.new_event_loop()
         self._stopped = asyncio.Event()
         self._ready = threading.Event()
@@ -95,7 +100,8 @@ class _Server:
 
     async def _live(self) -> None:
         """Let the upstream do what is due."""
-        async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
+        client = httpx.AsyncClient(trust_env=False, timeout=5, verify=self._trusted)
+        async with client:
             around = Around(client)
             while True:
                 if self._lives:
@@ -178,15 +184,21 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 
 @contextmanager
 def served(
-    upstream: Upstream, *, at_home: bool = False, slow_s: float = 30, lives: bool = True
+    upstream: Upstream,
+    *,
+    at_home: bool = False,
+    slow_s: float = 30,
+    lives: bool = True,
+    authority: Path | None = None,
 ) -> Iterator[Addresses]:
     """Serve an upstream while the block lasts; give where its two hosts listen.
 
     With `at_home` its place becomes an address of this machine, for clients that are told nothing
     else; outputs then lie on the API's own origin. `slow_s` is how long a slow call hangs. Without
-    `lives` it neither sends nor fetches by itself: a test does that on its own clock.
+    `lives` it neither sends nor fetches by itself: a test does that on its own clock. `authority`
+    is whom it trusts, besides the usual ones, for the https of those whom it calls.
     """
-    server = _Server(upstream, slow_s=slow_s, lives=lives)
+    server = _Server(upstream, slow_s=slow_s, lives=lives, authority=authority)
     thread = threading.Thread(target=server.run, name="upstream")
     thread.start()
     server.wait_until_ready()
