@@ -1,17 +1,16 @@
 // @ts-check
 /** Telling somebody who looks elsewhere that a generation has ended; asked for by a click only. */
 
+import { recall, remember } from "./memory.js";
 import { t } from "./words.js";
 
-const WANTED = "sayso-notify";
-
 export const isNotifying = () =>
-  "Notification" in window && Notification.permission === "granted" && localStorage.getItem(WANTED) === "yes";
+  "Notification" in window && Notification.permission === "granted" && recall("notify") === "yes";
 
 /** Turn it on or off; the browser asks the person once. Return whether it is on. */
 export async function toggleNotifying() {
   const isOn = !isNotifying() && (await Notification.requestPermission()) === "granted";
-  localStorage.setItem(WANTED, isOn ? "yes" : "no");
+  remember("notify", isOn ? "yes" : "no");
   return isOn;
 }
 

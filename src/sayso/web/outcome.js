@@ -1,11 +1,15 @@
 // @ts-check
-/** What the end of a generation means, in words: how good it is, what to change, what was paid. */
+/** What a generation is doing and what its end means, in words: quality, advice, the receipt. */
 
-import { clock, instant, money, number, seconds, t } from "./words.js";
+import { clock, has, instant, money, number, seconds, t } from "./words.js";
 
 /** From which correlation of lips and speech on a video counts as in sync; the engine's own gates. */
 const GOOD = { r: 0.85, lag_ms: 40, over_chance: 0.3 };
 const NEAR = { r: 0.7, lag_ms: 80, over_chance: 0.15 };
+
+/** What is being done, by the stage that the service names; one that we do not know is rendering.
+ * @param {string | null} stage */
+export const nowText = (stage) => t(has(`now.${stage ?? "starting"}`) ? `now.${stage ?? "starting"}` : "now.rendering");
 
 /** Which part of the order a failure is about. @type {[string, RegExp][]} */
 const ADVICE = [

@@ -14,6 +14,7 @@
 import { element, node, show } from "./dom.js";
 import { listHistory, markShown, prepareHistory, updateHistory } from "./history.js";
 import { offerModels, prepareOrder, quoteAgain, showProgress } from "./order.js";
+import { nowText } from "./outcome.js";
 import { preparePreview } from "./preview.js";
 import { call, isFinal } from "./service.js";
 import { leaveStage, openStage, prepareStage, shownBody, shownId, updateStage } from "./stage.js";
@@ -22,7 +23,12 @@ import { LANGUAGES, chooseLanguage, language, money, onLanguage, percent, t } fr
 
 const BACK_MS = 3000;
 
+/** A stream that opens this soon after the page was loaded brings what it may have missed. */
+const FRESH_MS = 1500;
+
 let credits = /** @type {any} */ (null);
+let hasModels = false;
+let loaded_ms = -Infinity;
 
 /** @param {string} id */
 async function open(id) {
@@ -55,7 +61,7 @@ function tellWhereWeAre() {
   const done = body && percent(body.progress.percent);
   showProgress(isLive ? t(isGuess ? "generating.about" : "generating", { percent: done }) : null);
   const state = isLive
-    ? t("title.progress", { percent: done, stage: t(`now.${body.progress.stage ?? "starting"}`) })
+    ? t("title.progress", { percent: done, stage: nowText(body.progress.stage) })
     : body && t(`title.${body.status}`);
   document.title = state ? `${state} · Sayso` : t("page.title");
 }
@@ -71,8 +77,19 @@ function drawCredits() {
   element("held-now").textContent = credits.held_micros ? t("credits.held", { amount: money(credits.held_micros) }) : "";
 }
 
+/** Look at everything for the first time. */
+async function load() {
+  const begun_ms = performance.now();
+  const [models] = await Promise.all([call("/api/models"), showCredits(), listHistory()]);
+  hasModels = true;
+  offerModels(models.models);
+  await openFromAddress();
+  loaded_ms = begun_ms;
+}
+
 /** Look again at everything that the stream would have told. */
 async function refresh() {
+  if (!hasModels) return load();
   await Promise.all([listHistory(), showCredits(), ...(shownId() ? [openStage(/** @type {string} */ (shownId()))] : [])]);
   tellWhereWeAre();
 }
@@ -88,9 +105,10 @@ async function onChange(body) {
   }
 }
 
-/** There is a stream again: what happened without it is looked up. */
+/** There is a stream: what happened without it is looked up. The first one tells what has changed
+ * in the seconds before it, so a page that has just been loaded knows it all. */
 async function onConnect() {
-  await refresh().catch(() => {});
+  if (performance.now() - loaded_ms > FRESH_MS) await refresh().catch(() => {});
   if (element("connection").hidden) return;
   tellConnection("connection.back");
   setTimeout(() => element("connection").dataset.state === "connection.back" && (element("connection").hidden = true), BACK_MS);
@@ -136,11 +154,5 @@ preparePreview();
 // Few look at the code; what writes it comes when they do.
 element("code-fold").addEventListener("toggle", async () => (await import("./snippets.js")).prepareSnippets(), { once: true });
 addEventListener("popstate", openFromAddress);
-try {
-  const [models] = await Promise.all([call("/api/models"), showCredits(), listHistory()]);
-  offerModels(models.models);
-  await openFromAddress();
-} catch (problem) {
-  show("order-error", problem.message);
-}
+await load().catch((problem) => show("order-error", problem.message));
 follow({ onChange, onConnect, onSilence });

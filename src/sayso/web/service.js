@@ -10,9 +10,8 @@
  */
 
 import { element, show } from "./dom.js";
+import { recall, remember } from "./memory.js";
 import { reason, t } from "./words.js";
-
-const HAS_KEY = "sayso-has-key";
 
 export class Refused extends Error {
   /** @param {number} status @param {any} problem */
@@ -60,7 +59,7 @@ export const isFinal = (body) => ["succeeded", "failed", "canceled"].includes(bo
 export const newKey = () =>
   Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 
-export const asksForKey = () => localStorage.getItem(HAS_KEY) === "yes";
+export const asksForKey = () => recall("has-key") === "yes";
 
 /** @type {Promise<boolean> | null} */
 let asking = null;
@@ -69,7 +68,7 @@ let asking = null;
 function askForKey() {
   asking ??= new Promise((resolve) => {
     const dialog = element("key-dialog");
-    localStorage.setItem(HAS_KEY, "yes");
+    remember("has-key", "yes");
     dialog.showModal();
     element("key-form").onsubmit = async (/** @type {Event} */ event) => {
       event.preventDefault();

@@ -2,7 +2,8 @@
 /**
  * The stage: the one generation that is looked at, from the first percent to the download.
  *
- *   outcome.js   what its end means in words: quality, advice, the receipt
+ *   outcome.js   what it is doing and what its end means, in words
+ *   notify.js    telling somebody who looks elsewhere
  *
  * Everything shown comes from one check body; what a body does not have (the portrait, the receipt)
  * is asked for once and kept.
@@ -11,7 +12,7 @@
 import { element, hide, node, show } from "./dom.js";
 import { isNotifying, notifyOf, toggleNotifying } from "./notify.js";
 import { refillOrder } from "./order.js";
-import { adviceFor, qualityOf, receiptRows } from "./outcome.js";
+import { adviceFor, nowText, qualityOf, receiptRows } from "./outcome.js";
 import { call, check, generationPath, isFinal, newKey, post } from "./service.js";
 import { clock, money, onLanguage, percent, reason, t } from "./words.js";
 
@@ -21,7 +22,7 @@ const TICK_MS = 1000;
 /** The steps of every generation, and the stages that the service names in them. */
 const STEPS = [
   ["stored", []],
-  ["queued", ["starting", "queued"]],
+  ["queued", ["starting", "queued", null]],
   ["rendering", ["listening", "rendering", "processing"]],
   ["saving", ["storing"]],
 ];
@@ -123,7 +124,7 @@ function drawProgress() {
   const { percent: value, basis, stage } = shown.progress;
   const isGuess = basis === "estimated";
   const amount = shown.credits && money(shown.credits.amount_micros);
-  say("stage-text", isCanceling ? t("now.canceling") : t(`now.${stage ?? "starting"}`));
+  say("stage-text", isCanceling ? t("now.canceling") : nowText(stage));
   element("percent").textContent = isGuess ? t("about", { percent: percent(value) }) : percent(value);
   element("bar").value = value;
   element("bar").classList.toggle("guess", isGuess);
@@ -138,7 +139,8 @@ function drawProgress() {
 
 /** @param {string} stage */
 function drawSteps(stage) {
-  const at = Math.max(1, STEPS.findIndex(([, stages]) => stages.includes(stage)));
+  const known = STEPS.findIndex(([, stages]) => stages.includes(stage));
+  const at = known < 0 ? 2 : known;
   element("steps").replaceChildren(
     ...STEPS.map(([name], index) => {
       const step = node("li", { className: index < at ? "past" : "" }, t(`step.${name}`));

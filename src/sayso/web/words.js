@@ -12,10 +12,10 @@
  * string with {names}, or an object of such by plural category, chosen by the value called `n`.
  */
 
+import { recall, remember } from "./memory.js";
+
 /** @type {Record<string, string>} */
 export const LANGUAGES = { en: "English", de: "Deutsch" };
-
-const REMEMBERED = "sayso-language";
 
 /** The switch, else what the browser asks for. */
 export let language = remembered() ?? preferred();
@@ -104,11 +104,7 @@ export async function chooseLanguage(code) {
   texts = (await import(`./words.${code}.js`)).default;
   language = code;
   formats = formatsOf(code);
-  try {
-    localStorage.setItem(REMEMBERED, code);
-  } catch {
-    // A browser that keeps nothing is asked again next time.
-  }
+  remember("language", code);
   document.documentElement.lang = code;
   say(document);
   for (const listener of listeners) listener();
@@ -118,12 +114,8 @@ export async function chooseLanguage(code) {
 export const onLanguage = (listener) => listeners.add(listener);
 
 function remembered() {
-  try {
-    const code = localStorage.getItem(REMEMBERED);
-    return code && code in LANGUAGES ? code : null;
-  } catch {
-    return null;
-  }
+  const code = recall("language");
+  return code && code in LANGUAGES ? code : null;
 }
 
 function preferred() {
