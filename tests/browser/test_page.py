@@ -9,9 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from pydantic import SecretStr
 
-from sayso.providers.base import Failure, FailureKind
-from sayso.providers.scripted import Script
-from tests.services import MODEL, Service, started
+from tests.services import Service, started
 
 # Two browsers on two processors would only wait for each other.
 pytestmark = pytest.mark.xdist_group("browser")
@@ -79,52 +77,6 @@ def test_a_video_is_made_watched_and_downloaded(
     expect(page.locator("#generations li").first).to_contain_text("Ready")
     page.locator("#receipt-fold summary").click()
     expect(page.locator("#receipt")).to_contain_text("Captured")
-
-
-@pytest.mark.timeout(90)
-def test_a_failure_says_why_and_is_tried_again(sound_page: Page, quick: Service) -> None:
-    page = sound_page
-    reason = Failure(FailureKind.PERMANENT, "bad_audio", "The speech is not understood.")
-    quick.provider.will(
-        Script(start_s=0, run_s=0.2, end="failed", failure=reason), Script(start_s=0, run_s=0.5)
-    )
-    page.goto(quick.url)
-    page.check(f"input[value='{MODEL}']")
-    choose_inputs(page, quick)
-    expect(page.locator("#prompt")).to_be_visible()
-
-    generate(page)
-
-    outcome = page.locator("#outcome")
-    expect(outcome).to_contain_text("The speech is not understood.", timeout=20_000)
-    expect(page.locator("#settled")).to_contain_text("$0.04 released")
-    expect(page.locator("#video")).to_be_hidden()
-    failed = page.locator("#prediction-id").inner_text()
-    page.click("#again")
-    expect(page.locator("#settled")).to_contain_text("captured $0.04", timeout=20_000)
-    assert page.locator("#prediction-id").inner_text() != failed
-    expect(page.locator("#video")).to_be_visible()
-
-
-@pytest.mark.timeout(90)
-def test_a_cancel_and_a_delete_work(sound_page: Page, quick: Service) -> None:
-    page = sound_page
-    quick.provider.will(Script(start_s=0, run_s=600))
-    page.goto(quick.url)
-    page.check(f"input[value='{MODEL}']")
-    choose_inputs(page, quick)
-    generate(page)
-    expect(page.locator("#stage-text")).to_contain_text("Rendering", timeout=20_000)
-
-    page.click("#cancel")
-
-    expect(page.locator("#stage-text")).to_have_text("Canceled", timeout=20_000)
-    expect(page.locator("#settled")).to_contain_text("$0.04 released")
-    gone = page.locator("#prediction-id").inner_text()
-    page.click("#delete")
-    page.click("#delete-yes")
-    expect(page.locator("#portrait-preview")).to_be_visible()
-    expect(page.locator(f"[data-id='{gone}']")).to_have_count(0)
 
 
 @pytest.mark.timeout(60)
