@@ -69,7 +69,7 @@ async def test_the_last_webhook_is_tried_again_for_a_minute(
 ) -> None:
     """A redirect is a failure like others; every try has the same id and its own time."""
     mailbox = Mailbox()
-    mailbox.statuses = [301, 500, 404, 503, 500, 500, 500]
+    mailbox.statuses = [500, 301, 404, 503, 500, 500, 500]
 
     await told(upstream, clock, mailbox, webhook_events_filter=["start", "completed"])
 
@@ -79,6 +79,19 @@ async def test_the_last_webhook_is_tried_again_for_a_minute(
     assert len({one["webhook-id"] for one in headers[1:]}) == 1
     times = [int(one["webhook-timestamp"]) for one in headers[1:]]
     assert [later - times[0] for later in times] == [0, 1, 3, 7, 15, 31, 60]
+
+
+async def test_an_end_is_told_once(upstream: Upstream, clock: SettableClock) -> None:
+    """Also where a cancel came to nothing."""
+    upstream.will(RUNS["ignores_cancel"])
+    mailbox = Mailbox()
+    async with customer(upstream) as http:
+        made = await create(http, webhook=HOOK, webhook_events_filter=["completed"])
+        clock.advance(5)
+        await http.post(f"/predictions/{made.json()['id']}/cancel")
+    await mailbox.live(upstream, clock)
+
+    assert [json.loads(raw)["status"] for _, raw in mailbox.got] == ["succeeded"]
 
 
 async def test_an_answer_ends_the_tries(upstream: Upstream, clock: SettableClock) -> None:
