@@ -19,6 +19,7 @@ from sayso.artifacts.links import FileLinks, LinkSecret
 from sayso.catalogue.catalogue import Catalogue
 from sayso.clock import Clock
 from sayso.errors import StoreUnavailable
+from sayso.generations.policy import Policy
 from sayso.generations.rules import Job
 from sayso.generations.service import Generations
 from sayso.generations.written import KeptVideo
@@ -38,6 +39,8 @@ T = TypeVar("T")
 LINKS: Final = FileLinks([LinkSecret("a", b"the simulation signs its links.."[:32])])
 # Wakes and due times do the rest; a turn a second for hours of silence would only take time.
 RHYTHM: Final = Rhythm(idle_s=15)
+# Nothing is listed later than this here; the product's patience would be minutes of silence.
+POLICY: Final = Policy(search_max_s=400)
 
 
 class Process:
@@ -83,6 +86,7 @@ class Process:
             ids=ids,
             artifacts=store,
             traits={"replicate": self.provider.traits},
+            policy=POLICY,
         )
         self.reconciler = Reconciler(
             self.db,
@@ -91,6 +95,7 @@ class Process:
             catalogue=catalogue,
             providers=[self.provider],
             keeper=SimulatedKeeper(self, folder, random, stored),
+            policy=POLICY,
             rhythm=RHYTHM,
         )
         self.door = CallbackDoor(

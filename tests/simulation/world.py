@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -81,6 +81,11 @@ class Weather:
     jumps: bool = True
     has_public_url: bool | None = None
     """Whether callbacks and links reach us; None for three seeds of four."""
+    starts_within_s: float = STARTS_WITHIN_S
+    change_their_minds: bool = True
+    """Whether some customers cancel."""
+    run: Run | None = None
+    """What every prediction does; None to draw it."""
 
 
 @dataclass
@@ -121,14 +126,16 @@ class World:
         """Return the stream of draws for one kind of thing."""
         return Random(f"{self.seed} {what}")
 
-    async def live(self) -> Verdict:
-        """Let everything happen, until it is over."""
+    async def live(self, companions: Sequence[Companion] = ()) -> Verdict:
+        """Let everything happen, until it is over; `companions` live beside it."""
         self.spawn(self._run_processes())
         self.spawn(self._run_upstream())
         if self.weather.jumps:
             self.spawn(self._set_the_clock())
         if self.weather.faults:
             self.spawn(self._break_down())
+        for companion in companions:
+            self.spawn(companion(self))
         customers = [self.spawn(self._order(n)) for n in range(self.weather.generations)]
         await asyncio.gather(*customers)
         while self.loop.seconds < LONGEST_S and not await self.db.read(is_at_rest):  # noqa: ASYNC110 (simulated time)
@@ -255,9 +262,10 @@ class World:
     async def _order(self, number: int) -> None:
         """A customer orders until somebody says yes, and may change his mind."""
         random = self.random(f"customer {number}")
-        await asyncio.sleep(random.uniform(0, STARTS_WITHIN_S))
+        await asyncio.sleep(random.uniform(0, self.weather.starts_within_s))
         key = Key(account_id=ALICE, key=f"order-{number}", fingerprint=f"order-{number}")
-        cancel_after_s = 60 if random.random() < 0.05 else None
+        may_cancel = self.weather.change_their_minds
+        cancel_after_s = 60 if may_cancel and random.random() < 0.05 else None
 
         async def make() -> Order:
             return Order(
@@ -274,7 +282,7 @@ class World:
         started = await self._insist(lambda process: process.generations.start(make, key=key))
         self.orders[key.key] = generation_id = started.generation.id
         self.tell(f"{key.key} is {generation_id}")
-        if random.random() < 0.15:
+        if may_cancel and random.random() < 0.15:
             await asyncio.sleep(random.uniform(0, 200))
             await self._insist(lambda process: process.generations.cancel(ALICE, generation_id))
             self.tell(f"{generation_id} is to be canceled")
@@ -331,8 +339,13 @@ async def _taken(door: CallbackDoor, nonce: str, headers: dict[str, str], body: 
     return 204
 
 
+Companion = Callable[[World], Coroutine[Any, Any, None]]
+
+
 def a_run(random: Random, weather: Weather) -> Run:
     """Draw what one prediction does."""
+    if weather.run is not None:
+        return weather.run
     script = Script(
         start_s=random.uniform(1, 40),
         run_s=random.uniform(10, 200),
@@ -352,7 +365,12 @@ def a_run(random: Random, weather: Weather) -> Run:
 
 
 def live(
-    seed: int, folder: Path, template: Path, *, weather: Weather | None = None
+    seed: int,
+    folder: Path,
+    template: Path,
+    *,
+    weather: Weather | None = None,
+    companions: Sequence[Companion] = (),
 ) -> tuple[Verdict, Story]:
     """Live a seed from beginning to end; `template` is a migrated, empty database."""
     folder = folder / f"seed-{seed}"
@@ -363,7 +381,7 @@ def live(
     async def whole(loop: SimulatedLoop) -> tuple[Verdict, Story]:
         world = await a_world(seed, folder, loop, weather)
         try:
-            return await world.live(), world.story
+            return await world.live(companions), world.story
         finally:
             await world.db.close()
 

@@ -5,7 +5,6 @@
     note_fetch        a provider has fetched an input by a link with this nonce
     bind_late         a search found a prediction that nobody waited for any more
     add_twin          a second prediction of one create call: it will be ended, and booked
-    last_callback     when the latest one of a provider came
     forget_callbacks  those that are older than any repetition
 
 None of it moves a generation or touches money: a row becomes due, and an attempt without a
@@ -141,18 +140,6 @@ def is_known(tx: Tx, provider: str, provider_id: ProviderId) -> bool:
 _KNOWN: Final = select(p.attempt).where(
     p.provider == bindparam("of_provider"), p.provider_id == bindparam("it")
 )
-
-
-def last_callback(tx: Tx, provider: str) -> Instant | None:
-    """Return when the latest callback of a provider came, None if none is remembered."""
-    c = callbacks_seen.c
-    query = (
-        select(c.received_at)
-        .where(c.id >= f"{provider}:", c.id < f"{provider};")
-        .order_by(c.received_at.desc())
-        .limit(1)
-    )
-    return tx.execute(query).scalar_one_or_none()
 
 
 def forget_callbacks(tx: Tx, *, before: Instant) -> None:
