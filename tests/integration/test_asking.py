@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sayso.clock import SECOND
 from sayso.db.connect import Database
 from sayso.errors import ProviderTimedOut
 from sayso.generations.evidence import Callback
@@ -16,7 +17,7 @@ from tests.workshop import Workshop
 
 pytestmark = pytest.mark.anyio
 
-CALLS_BACK = replace(TRAITS, ask_s=120)
+CALLS_BACK = replace(TRAITS, ask_s=60)
 
 
 @pytest.fixture
@@ -52,8 +53,9 @@ async def test_progress_moves_while_nobody_asks(shop: Workshop) -> None:
 
 
 async def test_a_callback_is_a_reason_to_ask(shop: Workshop) -> None:
+    shop.provider.will(Script(start_s=0, run_s=30))
     generation = await shop.start()
-    await shop.live(101)
+    await shop.live(31)
     assert shop.provider.counts["read"] == 0
     await call_back(shop, generation, "msg_1")
 
@@ -72,11 +74,41 @@ async def test_the_same_callback_again_asks_nothing(shop: Workshop) -> None:
     assert shop.provider.counts["read"] == 1
 
 
-async def test_without_callbacks_it_is_asked_in_the_end(shop: Workshop) -> None:
-    final = await shop.live_until_final(await shop.start())
-
-    assert final.status == "succeeded"
+async def test_one_that_takes_too_long_is_asked_about(shop: Workshop) -> None:
+    """Ten seconds of speech take twenty here, so after forty it ought to be done."""
+    shop.provider.will(Script(start_s=0, run_s=1_000))
+    await shop.start()
+    await shop.live(39)
+    assert shop.provider.counts["read"] == 0
+    await shop.live(6)
     assert shop.provider.counts["read"] == 1
+    await shop.live(180)
+
+    assert shop.provider.counts["read"] == 4
+
+
+async def test_callbacks_that_do_not_come_are_not_waited_for_twice(shop: Workshop) -> None:
+    first = await shop.live_until_final(await shop.start())
+    reads = shop.provider.counts["read"]
+    second = await shop.live_until_final(await shop.start())
+
+    assert first.status == second.status == "succeeded"
+    assert reads == 2
+    # Asked at each look: it ends within one of them.
+    assert shop.provider.counts["read"] - reads > 15
+    assert second.completed_at - second.created_at <= 106 * SECOND  # type: ignore[operator]  # Ended.
+
+
+async def test_in_time_callbacks_are_trusted_again(shop: Workshop) -> None:
+    await shop.live_until_final(await shop.start())
+    await shop.live(600, step_s=10)
+    reads = shop.provider.counts["read"]
+    generation = await shop.start()
+    await shop.live(101)
+    assert shop.provider.counts["read"] - reads == 2
+    await call_back(shop, generation, "msg_1")
+
+    assert (await shop.get(generation)).status == "succeeded"
 
 
 async def test_a_cancel_is_looked_after_at_once(shop: Workshop) -> None:

@@ -23,6 +23,7 @@ import structlog
 from sayso.catalogue.catalogue import Catalogue, Model
 from sayso.clock import SECOND, Clock, Instant, after
 from sayso.errors import ModelUnknown, ProviderError, ProviderTimedOut, SaysoError
+from sayso.generations.last_words import LastWords
 from sayso.generations.pace import age_class, next_look_at
 from sayso.generations.policy import Policy
 from sayso.generations.recorder import Batch, Recorder
@@ -60,8 +61,6 @@ T = TypeVar("T")
 _SINCE_S: Final = 3_600
 # Searches whose beginning is remembered; to forget them all only makes them longer.
 _MOST_MISSED: Final = 10_000
-# Predictions whose last word is remembered; to forget them all only asks again.
-_MOST_SAID: Final = 20_000
 
 log = structlog.get_logger()
 
@@ -96,15 +95,6 @@ class LaneLimits:
     """Longest time of one call; a claim's lease is longer."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Said:
-    """What a provider said last of a prediction, when, and which callback was known by then."""
-
-    prediction: Prediction
-    at_s: float
-    called_at: Instant | None
-
-
 class Lane:
     """See the module's docstring."""
 
@@ -133,7 +123,7 @@ class Lane:
         self._reads = asyncio.Semaphore(limits.reads)
         self._out: set[Nonce] = set()
         self._missed_at_s: dict[Nonce, float] = {}
-        self._said: dict[Nonce, _Said] = {}
+        self._last_words = LastWords(clock, provider=self.traits.name, ask_s=self.traits.ask_s)
 
     def capacity(self, state: State) -> int:
         """Return how many rows in this state may be in hand at the same time."""
@@ -205,7 +195,7 @@ class Lane:
     def _bind(self, job: Job, token: str, made: Prediction) -> Step:
         # Counted again every few seconds; meanwhile a rush of creates slows the looks down.
         self.in_flight += 1
-        self._remember(job, made, self._clock.monotonic_s())
+        self._last_words.hear(job, made)
         look_at = self._look_at(job)
         return Step(job=job, token=token, outcome=Bind(made), seen=made, look_at=look_at)
 
@@ -283,39 +273,32 @@ class Lane:
                 if not outcome.is_news:
                     unchanged.append((job.id, outcome.due_at))
                     continue
-            else:
-                self._said.pop(job.attempt.nonce, None)
             steps.append(Step(job=job, token=token, outcome=outcome, seen=prediction))
         await self._recorder.record(Batch(token, steps, unchanged))
 
     async def _seen(self, jobs: Sequence[Job], now: Instant) -> dict[ProviderId, Prediction]:
         """Return what is known of predictions: asked now, or said lately by one that calls back."""
-        now_s = self._clock.monotonic_s()
-        seen = {
-            _provider_id(job): said.prediction
-            for job in jobs
-            if stop_of(job, now) is None and (said := self._said_lately(job, now_s)) is not None
-        }
-        asked = [job for job in jobs if _provider_id(job) not in seen]
+        seen: dict[ProviderId, Prediction] = {}
+        asked: list[Job] = []
+        for job in jobs:
+            if stop_of(job, now) is not None:
+                self._last_words.forget(job)
+            said = self._last_words.of(job, done_by=self._done_by(job))
+            if said is None:
+                asked.append(job)
+            else:
+                seen[said.provider_id] = said
         answers = await self.fetch([_provider_id(job) for job in asked]) if asked else {}
         for job in asked:
             if (answer := answers.get(_provider_id(job))) is not None:
-                self._remember(job, answer, now_s)
+                self._last_words.hear(job, answer)
         return seen | dict(answers)
 
-    def _remember(self, job: Job, said: Prediction, at_s: float) -> None:
-        """Keep the last word of a provider that calls back, for the looks to come."""
-        if self.traits.ask_s is not None and not said.status.is_final:
-            if len(self._said) >= _MOST_SAID:
-                self._said.clear()
-            self._said[job.attempt.nonce] = _Said(said, at_s, job.attempt.called_at)
-
-    def _said_lately(self, job: Job, now_s: float) -> _Said | None:
-        """Return the provider's last word, if nothing has come since that makes it worth asking."""
-        said = self._said.get(job.attempt.nonce)
-        if said is None or self.traits.ask_s is None or now_s - said.at_s >= self.traits.ask_s:
-            return None
-        return said if said.called_at == job.attempt.called_at else None
+    def _done_by(self, job: Job) -> Instant:
+        """Return when a prediction ought to be done, given twice the time that such ones take."""
+        model = self._model(job)
+        typical_s = 0.0 if model is None else self._typical_s(model, job.seconds)
+        return after(job.started_at or job.created_at, 2 * typical_s)
 
     async def cancel(self, provider_id: ProviderId) -> None:
         """Ask for the end of a prediction; whoever looks at it next sees what came of that."""

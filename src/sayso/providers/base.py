@@ -139,9 +139,10 @@ class ProviderTraits:
 
     `label` is its name in sentences. `reads_per_call` is how many predictions one call of
     `fetch_many` covers at the provider. `calls_per_s` is its rate limit, None for none. `look_s` is
-    the shortest time between two looks where it differs from the operator's. `ask_s` is how long
-    its last word serves looks, as it tells of changes by callbacks; None asks each time. `queues`
-    says that the deadline counts from the start of the work. `is_ours` asks for the strict probe.
+    the shortest time between two looks where it differs from the operator's. `ask_s` is for one
+    that tells of changes by callbacks: its last word serves looks, and where a prediction ought to
+    be done it is asked that often; None asks each time. `queues` says that the deadline counts from
+    the start of the work. `is_ours` asks for the strict probe.
     """
 
     name: str

@@ -55,9 +55,8 @@ CALLBACKS_PATH: Final = "/callbacks/replicate/"
 # `start` binds an attempt whose answer was lost within seconds; `completed` ends the wait.
 CALLBACK_EVENTS: Final = ("start", "completed")
 
-# With callbacks asking is the net below them. They are as sure as the inputs, which Replicate
-# fetches from the same address, and the last one is sent again for a minute.
-_ASK_WITH_CALLBACKS_S: Final = 120.0
+# With callbacks asking is the net below them, for predictions that take too long.
+_ASK_WITH_CALLBACKS_S: Final = 60.0
 # Replicate cancels after our own deadline has, and only what we have lost sight of.
 _CANCEL_MARGIN_S: Final = 60
 _CANCEL_AFTER_S: Final = (5, 86_400)
