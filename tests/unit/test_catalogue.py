@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from sayso.artifacts.keys import CONTENT_TYPES
 from sayso.catalogue.catalogue import OUR_MODEL, Model, Option, read_catalogue
 from sayso.catalogue.limits import PortraitLimits, SpeechLimits
+from sayso.credits.rules import decimal_text
 from sayso.errors import (
     ImageTooLarge,
     ImageTooSmall,
@@ -122,6 +124,33 @@ def test_an_entry_says_what_the_model_says(name: str) -> None:
     assert dict(model.fixed) == fixed
     assert {option.name: option.default for option in model.options} == options
     assert model.is_official == (name != SADTALKER)
+
+
+HOW_TO = Path(__file__).parents[2] / "docs" / "how-to" / "choose-models-and-prices.md"
+
+
+def test_the_how_to_lists_each_model_with_its_price_and_day() -> None:
+    rows = {
+        cells[0].strip("`"): cells[1:]
+        for line in HOW_TO.read_text("utf-8").splitlines()
+        if line.startswith("| `") and len(cells := line.strip("| ").split(" | ")) == 5
+    }
+
+    assert rows.keys() == {model.name for model in SHIPPED}
+    for model in SHIPPED:
+        price, longest, _provider, read_on = rows[model.name]
+        assert price == f"${decimal_text(model.rate_micros)}"
+        seconds = int(model.max_speech_s)
+        assert longest == (f"{seconds // 60} min" if seconds % 60 == 0 else f"{seconds} s")
+        assert read_on == ("set by us" if model.name == OUR_MODEL else str(model.price_read_on))
+
+
+def test_the_how_tos_files_can_be_used(tmp_path: Path) -> None:
+    for number, block in enumerate(re.findall(r"```toml\n(.*?)```", HOW_TO.read_text(), re.DOTALL)):
+        own = tmp_path / f"{number}.toml"
+        own.write_text(block)
+        found = read_catalogue(own, providers=["replicate"])
+        assert found.models != SHIPPED
 
 
 def test_a_prompt_is_sent_unasked_only_where_the_schema_insists() -> None:
