@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select
 
-from sayso.artifacts.keys import ArtifactKey
+from sayso.artifacts.keys import ArtifactKey, own_key
 from sayso.artifacts.store import ArtifactStore, folder_artifacts
 from sayso.clock import after
 from sayso.db.connect import Database
@@ -83,12 +83,15 @@ def write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-async def test_a_video_is_kept_under_its_content_with_what_was_found(waiting: Kept) -> None:
+async def test_a_video_is_kept_under_a_name_of_its_own_with_what_was_found(waiting: Kept) -> None:
     kept = await waiting.keeper().keep(waiting.job, waiting.shop.provider)
     again = await waiting.keeper().keep(waiting.job, waiting.shop.provider)
 
     assert (await waiting.store.stat(ArtifactKey(kept.key))).size_bytes == kept.size_bytes
-    assert kept.sha256 in kept.key
+    assert kept.key == own_key(
+        "alice", "video", owner=waiting.job.id, sha256=kept.sha256, suffix="mp4"
+    )
+    assert kept.facts["sha256"] == kept.sha256
     assert kept.facts["duration_s"] == pytest.approx(SPEECH_S, abs=0.1)
     assert kept.quality is not None
     assert kept.quality["video_codec"] == "h264"

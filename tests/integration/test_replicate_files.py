@@ -144,11 +144,12 @@ async def test_a_file_is_gone_after_its_day_and_so_are_its_bytes(shelf: Shelf) -
 
 
 @pytest.mark.anyio
-async def test_the_same_bytes_stay_until_their_last_file_goes(shelf: Shelf) -> None:
+async def test_the_same_bytes_are_stored_for_each_file(shelf: Shelf) -> None:
     one, other = await shelf.put(b"same"), await shelf.put(b"same", "b.png")
-    assert one.storage_key == other.storage_key
+    assert one.storage_key != other.storage_key
 
     await shelf.files.delete(ALICE, one.id)
+    assert not await shelf.is_stored(one)
     assert await shelf.is_stored(other)
     await shelf.files.delete(ALICE, other.id)
 

@@ -23,7 +23,7 @@ from typing import Any, Final, Literal
 
 from sqlalchemy import delete, literal, select, tuple_
 
-from sayso.artifacts.keys import ArtifactKey, artifact_key
+from sayso.artifacts.keys import ArtifactKey, own_key
 from sayso.artifacts.store import ArtifactStore
 from sayso.clock import SECOND, Clock, Instant, after
 from sayso.db.connect import Database
@@ -137,20 +137,21 @@ class Files:
         """Store what was received; raise `StoreUnavailable`."""
         arrival, now = received.arrival, self._clock.now()
         suffix = name.rpartition(".")[2]
+        file_id, sha256 = self._ids.new(), arrival.sha256
         file = File(
-            id=self._ids.new(),
+            id=file_id,
             account_id=account_id,
             name=_printable(name),
             content_type=_printable(content_type),
             size_bytes=arrival.size_bytes,
-            sha256=arrival.sha256,
+            sha256=sha256,
             md5=received.md5,
-            storage_key=artifact_key(account_id, "file", sha256=arrival.sha256, suffix=suffix),
+            storage_key=own_key(account_id, "file", owner=file_id, sha256=sha256, suffix=suffix),
             metadata=metadata,
             created_at=now,
             expires_at=after(now, KEPT_S),
         )
-        # The row first: while it is there, nobody removes the bytes with another file's end.
+        # The row first: bytes without one would stay for ever.
         await self._db.write(lambda tx: insert_if_new(tx, files, **asdict(file)))
         try:
             await self._store.put_file(file.storage_key, arrival.path)
@@ -245,9 +246,7 @@ class Files:
 
     async def _forget(self, file: File) -> None:
         await self._db.write(lambda tx: _remove(tx, f.id == file.id))
-        others = f.storage_key == file.storage_key
-        if not await self._db.read_point(lambda tx: _select(tx, others, limit=1)):
-            await self._store.delete(file.storage_key)
+        await self._store.delete(file.storage_key)
 
 
 def _remove(tx: Tx, *conditions: Any) -> None:

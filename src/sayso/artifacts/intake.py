@@ -5,9 +5,9 @@
     Inputs.check()         whether a model can use them
     Artifact               a stored file and what is known about it
 
-A file is received into a temporary one, looked at in a limited child, and stored under its content:
-the same bytes again are the same artifact. Links of our own are known by their path and signature
-and never fetched over the network.
+A file is received into a temporary one, looked at in a limited child, and stored under a name of
+its own; the same bytes again are the same artifact as long as that is there. Links of our own are
+known by their path and signature and never fetched over the network.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from sqlalchemy import select
 
-from sayso.artifacts.keys import ArtifactKey, artifact_key, content_type_of
+from sayso.artifacts.keys import ArtifactKey, content_type_of, own_key
 from sayso.artifacts.links import FILES_PATH, FileLinks
 from sayso.artifacts.store import ArtifactStore
 from sayso.catalogue.catalogue import Model
@@ -225,23 +225,33 @@ class Inputs:
         known = await self._db.read_point(
             lambda tx: _by_content(tx, account_id, arrival.sha256, kind)
         )
-        if known is None:
-            found, facts = await self._inspect(arrival.path, kind)
-            key = artifact_key(account_id, found, sha256=arrival.sha256, suffix=facts.suffix)
-            known = Artifact(
-                id=ArtifactId(self._ids.new()),
-                account_id=account_id,
-                kind=found,
-                key=key,
-                sha256=arrival.sha256,
-                size_bytes=arrival.size_bytes,
-                content_type=content_type_of(key),
-                facts=asdict(facts),
-                created_at=self._clock.now(),
-            )
-        # Also for a file that was there: it may be on its way out with its last generation.
-        await self._store.put_file(known.key, arrival.path)
-        return await self._db.write(lambda tx: _insert(tx, known))
+        if known is not None:
+            # The file may have been lost, and is mended so.
+            await self._store.put_file(known.key, arrival.path)
+            if await self._db.read_point(lambda tx: _by_id(tx, account_id, known.id)) is not None:
+                return known
+            # It went with its last generation meanwhile, and its name for ever.
+            await self._store.delete(known.key)
+        found, facts = await self._inspect(arrival.path, kind)
+        new_id, sha256 = ArtifactId(self._ids.new()), arrival.sha256
+        key = own_key(account_id, found, owner=new_id, sha256=sha256, suffix=facts.suffix)
+        new = Artifact(
+            id=new_id,
+            account_id=account_id,
+            kind=found,
+            key=key,
+            sha256=sha256,
+            size_bytes=arrival.size_bytes,
+            content_type=content_type_of(key),
+            facts=asdict(facts),
+            created_at=self._clock.now(),
+        )
+        await self._store.put_file(key, arrival.path)
+        stored = await self._db.write(lambda tx: _insert(tx, new))
+        if stored.key != key:
+            # Somebody else handed the same bytes in meanwhile, and was quicker.
+            await self._store.delete(key)
+        return stored
 
     async def _inspect(
         self, path: Path, kind: InputKind | None
@@ -319,7 +329,7 @@ def _suffix_of(artifact: Artifact) -> str:
 
 
 def _insert(tx: Tx, artifact: Artifact) -> Artifact:
-    """Insert an artifact's row; return the one that is there."""
+    """Insert an artifact's row; return the one of its content that is there."""
     insert_if_new(
         tx,
         artifacts,
@@ -333,7 +343,13 @@ def _insert(tx: Tx, artifact: Artifact) -> Artifact:
         facts=dict(artifact.facts),
         created_at=artifact.created_at,
     )
-    found = _by_key(tx, artifact.account_id, artifact.key, artifact.kind)
+    a = artifacts.c
+    found = _one(
+        tx,
+        a.account_id == artifact.account_id,
+        a.kind == artifact.kind,
+        a.sha256 == artifact.sha256,
+    )
     assert found is not None
     return found
 

@@ -1,12 +1,15 @@
-"""What a stored file is called: `{account}/{kind}/{sha256}.{suffix}`.
+"""What a stored file is called: `{account}/{kind}/{digest}.{suffix}`.
 
-The name says what is in the file, so storing the same bytes twice is storing them once, and a put
-may be repeated after a lost answer. The grammar has no dots but one and no empty part, so a key
-cannot leave its folder; a key that comes from outside passes `parse_key` first.
+The digest is of the content and of the one row that owns the file (`own_key`). So a put may be
+repeated after a lost answer, and a name is never used again: whoever deletes the last use of a file
+cannot take it from somebody who has just handed the same bytes in (decision 0040). The grammar has
+no dots but one and no empty part, so a key cannot leave its folder; a key that comes from outside
+passes `parse_key` first.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Final, Literal, NewType
 
@@ -44,8 +47,17 @@ _KEY: Final = re.compile(
 )
 
 
+def own_key(account_id: str, kind: Kind, *, owner: str, sha256: str, suffix: str) -> ArtifactKey:
+    """Return the key of a file that belongs to one row, whose id is `owner`.
+
+    The same bytes of another owner have another key. Raises `ValueError` as `artifact_key` does.
+    """
+    digest = hashlib.sha256(f"{owner} {sha256}".encode()).hexdigest()
+    return artifact_key(account_id, kind, sha256=digest, suffix=suffix)
+
+
 def artifact_key(account_id: str, kind: Kind, *, sha256: str, suffix: str) -> ArtifactKey:
-    """Return the key of a file; an unknown suffix becomes `bin`.
+    """Return the key with this digest; an unknown suffix becomes `bin`.
 
     Raises `ValueError` when the account's id or the digest does not fit the grammar.
     """
@@ -54,6 +66,11 @@ def artifact_key(account_id: str, kind: Kind, *, sha256: str, suffix: str) -> Ar
     if _KEY.fullmatch(text) is None:
         raise ValueError(f"{text!r} is not a key")
     return ArtifactKey(text)
+
+
+def digest_of(key: str) -> str:
+    """Return the digest in a key, 64 hex digits."""
+    return key.rpartition("/")[2].partition(".")[0]
 
 
 def parse_key(text: str) -> ArtifactKey:

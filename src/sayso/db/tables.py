@@ -356,10 +356,10 @@ artifacts: Final = _table(
     _text("id", key=True),
     _text("account_id", ForeignKey("accounts.id")),
     _text("kind"),
-    _text("sha256"),
+    _text("sha256"),  # Of the content; of a video the digest in its key, which is its own.
     _number("size_bytes"),
     _text("content_type"),
-    _text("storage_key"),
+    _text("storage_key"),  # This row's alone: nobody else ever has a file of this name.
     _json("facts", default="{}"),  # Duration, size in pixels, face box, warnings.
     _number("created_at"),
     UniqueConstraint("account_id", "kind", "sha256"),

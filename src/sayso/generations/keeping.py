@@ -4,8 +4,9 @@
     measure_lips()    how well the lips follow the recording, measured in a limited child
 
 Nothing is captured before this is done. Repeating it is harmless: the video's name in the store is
-its content. Measuring is a service to the customer and never fails a generation. Our own engine has
-measured what it rendered; a video from elsewhere is measured here, by a sample of its frames.
+made of its content and its generation. Measuring is a service to the customer and never fails a
+generation. Our own engine has measured what it rendered; a video from elsewhere is measured here,
+by a sample of its frames.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any, Final, Protocol
 import structlog
 from sqlalchemy import select
 
-from sayso.artifacts.keys import ArtifactKey, artifact_key
+from sayso.artifacts.keys import ArtifactKey, own_key
 from sayso.artifacts.store import ArtifactStore
 from sayso.db.connect import Database
 from sayso.db.tables import artifacts, generations
@@ -122,9 +123,10 @@ class VideoKeeper:
             notices = judge(probe, speech_s=inputs.speech_s, is_ours=is_ours)
             quality = await self._quality(job, provider, video, inputs)
             sha256, size_bytes = await asyncio.to_thread(_digest, video)
-            key = artifact_key(job.account_id, "video", sha256=sha256, suffix="mp4")
+            key = own_key(job.account_id, "video", owner=job.id, sha256=sha256, suffix="mp4")
             await self._store.put_file(key, video)
         facts = {
+            "sha256": sha256,
             "width": probe.width,
             "height": probe.height,
             "duration_s": probe.duration_video_s,

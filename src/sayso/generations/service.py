@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Final
 
-from sayso.artifacts.keys import ArtifactKey
 from sayso.artifacts.store import ArtifactStore
 from sayso.catalogue.catalogue import Model
 from sayso.clock import Clock, Instant
@@ -204,7 +203,7 @@ class Generations:
         now = self._clock.now()
         keys = await self._db.write(lambda tx: store.erase(tx, account_id, generation_id, now=now))
         for key in keys:
-            await self._forget(key)
+            await self._artifacts.delete(key)
 
     async def changed_since(
         self,
@@ -296,11 +295,6 @@ class Generations:
     def _queue_of(self, model: Model) -> Queue | None:
         limit = self._queues.get(model.provider)
         return None if limit is None else Queue(model.provider, limit)
-
-    async def _forget(self, key: ArtifactKey) -> None:
-        """Delete a file, unless the same bytes were handed in again meanwhile."""
-        if not await self._db.read_point(lambda tx: store.is_file_used(tx, key)):
-            await self._artifacts.delete(key)
 
 
 def _cursor_of(generation: Generation) -> str:

@@ -31,6 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
+from sayso.artifacts.keys import digest_of
 from sayso.clock import SECOND, Instant
 from sayso.credits import batch as ledger_batch
 from sayso.credits import store as ledger
@@ -353,22 +354,22 @@ def _quality_of(kept: KeptVideo | None) -> dict[str, Any] | None:
     return None if kept is None or kept.quality is None else dict(kept.quality)
 
 
-def _video_of(ending: _Ending, videos: Mapping[tuple[str, str], str]) -> str | None:
+def _video_of(ending: _Ending, videos: Mapping[str, str]) -> str | None:
     kept = ending.written.kept
-    return None if kept is None else videos[ending.job.account_id, kept.sha256]
+    return None if kept is None else videos[kept.key]
 
 
-def _insert_videos(tx: Tx, ends: Sequence[_Ending], now: Instant) -> dict[tuple[str, str], str]:
-    """Insert the videos' rows; return their ids by account and content.
+def _insert_videos(tx: Tx, ends: Sequence[_Ending], now: Instant) -> dict[str, str]:
+    """Insert the videos' rows; return their ids by the files' names.
 
-    The same video of the same account is one file and one row.
+    Each generation has a file and a row of its own, also where the content is the same.
     """
     rows = [
         {
             "id": kept.id,
             "account_id": ending.job.account_id,
             "kind": "video",
-            "sha256": kept.sha256,
+            "sha256": digest_of(kept.key),
             "size_bytes": kept.size_bytes,
             "content_type": "video/mp4",
             "storage_key": kept.key,
@@ -381,8 +382,8 @@ def _insert_videos(tx: Tx, ends: Sequence[_Ending], now: Instant) -> dict[tuple[
     if not rows:
         return {}
     tx.execute(_insert_if_new(tx.dialect.name), rows)
-    found = tx.execute(_VIDEOS, {"ids": listed({str(row["sha256"]) for row in rows})})
-    return {(account_id, sha256): video_id for account_id, sha256, video_id in found}
+    found = tx.execute(_VIDEOS, {"ids": listed({str(row["storage_key"]) for row in rows})})
+    return {row.storage_key: row.id for row in found}
 
 
 @cache
@@ -392,8 +393,8 @@ def _insert_if_new(dialect: str) -> Insert:
     return sqlite.insert(artifacts).on_conflict_do_nothing()
 
 
-_VIDEOS: Final = select(artifacts.c.account_id, artifacts.c.sha256, artifacts.c.id).where(
-    among(artifacts.c.sha256), artifacts.c.kind == "video"
+_VIDEOS: Final = select(artifacts.c.storage_key, artifacts.c.id).where(
+    among(artifacts.c.storage_key)
 )
 
 

@@ -420,12 +420,6 @@ def changed_since(
     return tuple(to_generation(row) for row in tx.execute(query))
 
 
-def is_file_used(tx: Tx, key: ArtifactKey) -> bool:
-    """Whether a stored file belongs to anybody."""
-    query = select(artifacts.c.id).where(artifacts.c.storage_key == key).limit(1)
-    return tx.execute(query).first() is not None
-
-
 def with_webhook(tx: Tx, ids: Sequence[GenerationId]) -> list[Generation]:
     """Return those of these generations whose customers want webhooks."""
     return [to_generation(row) for row in tx.execute(_WITH_WEBHOOK, {"ids": listed(ids)})]
