@@ -4,6 +4,9 @@
 import { capitalised, element, node } from "./dom.js";
 import { has, length, money, onLanguage, t } from "./words.js";
 
+/** A model that takes no more than this says so before it is chosen. */
+const TIGHT_S = 300;
+
 /** @type {any[]} */
 let models = [];
 let chosen = /** @type {any} */ (null);
@@ -60,7 +63,8 @@ function card(model) {
 /** Where it runs, how long it takes, how much it takes. @param {any} model */
 function facts(model) {
   const place = has(`runs.${model.provider}`) ? t(`runs.${model.provider}`) : model.provider;
-  return [place, ...typical(model), t("model.limit", { limit: length(model.max_seconds) })];
+  const isTight = model.max_seconds <= TIGHT_S;
+  return [place, ...typical(model), ...(isTight ? [t("model.limit", { limit: length(model.max_seconds) })] : [])];
 }
 
 /** @param {any} model */
