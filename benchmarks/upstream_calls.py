@@ -79,7 +79,8 @@ def main() -> None:
         rows = [
             measured(folder, template, count, watchers=watchers, callbacks=callbacks)
             for callbacks in (True, False)
-            for count, watchers in ((1, 0), (MANY, 0), (MANY, WATCHERS))
+            for count in (1, MANY)
+            for watchers in (0, WATCHERS)
         ]
     print("| | generations | looks of watchers | create | single | list | files | for one video |")
     print("|---|---|---|---|---|---|---|---|")
@@ -144,7 +145,7 @@ def a_watcher(number: int, looks: Counter[str]) -> Companion:
         while True:
             await asyncio.sleep(every_s)
             orders = list(world.orders.values())
-            if world.process is not None and number < len(orders) * 2:
+            if world.process is not None and orders:
                 await route(scope_of(world, orders[number % len(orders)]), never, drop)
                 looks["looks"] += 1
 
