@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from sayso.providers.base import Failure, FailureKind
 from sayso.providers.scripted import Script
@@ -93,11 +93,10 @@ def test_the_history_goes_on_behind_its_first_page(sound_page: Page, quick: Serv
     for generation_id in (first, second):
         quick.until_final(generation_id)
 
-    def by_one(route: object) -> None:
+    def by_one(route: Route) -> None:
         """Give pages of one generation, as if there were many."""
-        request = route.request  # type: ignore[attr-defined]
-        mark = "&" if "?" in request.url else "?"
-        route.continue_(url=f"{request.url}{mark}limit=1")  # type: ignore[attr-defined]
+        url = route.request.url
+        route.continue_(url=f"{url}{'&' if '?' in url else '?'}limit=1")
 
     page.route(re.compile(r"/api/generations(\?.*)?$"), by_one)
     page.goto(quick.url)
@@ -176,7 +175,6 @@ def test_a_preview_is_played_before_a_paid_model_and_costs_nothing(
 
     page.click("#preview-make")
 
-    expect(page.locator("#preview-make")).to_have_text("Making the preview …")
     expect(page.locator("#preview-video")).to_be_visible(timeout=60_000)
     played = page.locator("#preview-video").evaluate(PLAYS)
     assert played["at"] > 0.2
@@ -197,11 +195,14 @@ def test_a_preview_is_played_before_a_paid_model_and_costs_nothing(
 def test_a_refused_preview_says_why(sound_page: Page, quick: Service) -> None:
     page = sound_page
     problem = {"code": "previews_used_up", "detail": "30 previews were made in an hour."}
-    page.route("**/api/previews", lambda route: route.fulfill(status=429, json=problem))
+    asked: list[Route] = []
+    page.route("**/api/previews", asked.append)
     choose(page, quick, MODEL)
 
     page.click("#preview-make")
 
+    expect(page.locator("#preview-make")).to_have_text("Making the preview …")
+    asked[0].fulfill(status=429, json=problem)
     expect(page.locator("#preview-error")).to_have_text(problem["detail"])
     expect(page.locator("#preview-make")).to_have_text("Preview 2 s, free")
 

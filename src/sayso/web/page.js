@@ -13,9 +13,8 @@
 
 import { element, node, show } from "./dom.js";
 import { listHistory, markShown, prepareHistory, updateHistory } from "./history.js";
-import { offerModels, prepareOrder, quoteAgain, showProgress } from "./order.js";
+import { currentRequest, offerModels, prepareOrder, quoteAgain, showProgress } from "./order.js";
 import { nowText } from "./outcome.js";
-import { preparePreview } from "./preview.js";
 import { call, isFinal } from "./service.js";
 import { leaveStage, openStage, prepareStage, shownBody, shownId, updateStage } from "./stage.js";
 import { follow } from "./stream.js";
@@ -131,6 +130,13 @@ function tellConnection(key) {
   show("connection", t(key));
 }
 
+async function bringPreview() {
+  const request = currentRequest();
+  if (!request?.imageUrl || !request.audioUrl) return;
+  element("order").removeEventListener("order", bringPreview);
+  (await import("./preview.js")).preparePreview();
+}
+
 function prepareLanguages() {
   const select = element("language");
   select.append(...Object.entries(LANGUAGES).map(([code, name]) => node("option", { value: code, lang: code }, name)));
@@ -150,8 +156,8 @@ prepareOrder(async (id) => {
 });
 prepareStage({ onClosed: close, onOpen: open, onChanged: refresh });
 prepareHistory({ onOpen: open, onDeleted: (id) => id === shownId() && close() });
-preparePreview();
-// Few look at the code; what writes it comes when they do.
+// What is needed later comes later: the preview with its inputs, what writes code when it is looked at.
+element("order").addEventListener("order", bringPreview);
 element("code-fold").addEventListener("toggle", async () => (await import("./snippets.js")).prepareSnippets(), { once: true });
 addEventListener("popstate", openFromAddress);
 await load().catch((problem) => show("order-error", problem.message));
