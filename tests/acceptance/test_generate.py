@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import wave
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -147,6 +148,15 @@ def in_terminal(command: list[str], *, cwd: Path) -> str:
     return shown.decode(errors="replace")
 
 
+@pytest.fixture
+def heeded_ctrl_c() -> Iterator[None]:
+    """Heed Ctrl-C, children too: who is started in the background by a shell does not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded_ctrl_c")
 def test_ctrl_c_leaves_no_half_file(portrait: Path, tmp_path: Path) -> None:
     noise = np.random.default_rng(1).normal(0, 3000, 16_000 * 20)
     long = write_wav(tmp_path / "long.wav", noise.astype(np.int16))
