@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
+from sayso.clock import SystemClock
 from sayso.generations.generation import Generation
 from sayso.generations.rules import State
 from sayso.http.events import Stream
-from sayso.http.hub import Reader
+from sayso.http.hub import EventHub, Reader
 from sayso.ids import AccountId, GenerationId
 
 ALICE = AccountId("alice")
@@ -91,6 +92,21 @@ def test_a_tray_that_runs_over_ends_the_stream() -> None:
         full.put(replace(FIRST, id=GenerationId(str(number))))
 
     assert full.is_dropped
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_no_stream_outlives_the_service(*, is_late: bool) -> None:
+    """One that is opened after the end began, by a connection still open, would hold it up."""
+    generations: Any = None
+    hub = EventHub(generations, SystemClock())
+    last = reader()
+
+    if is_late:
+        hub.close()
+    with hub.reading(last):
+        if not is_late:
+            hub.close()
+        assert last.is_dropped
 
 
 @pytest.mark.anyio

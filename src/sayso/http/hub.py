@@ -102,6 +102,7 @@ class EventHub:
         self._generations = generations
         self._clock = clock
         self._readers: dict[AccountId, set[Reader]] = {}
+        self._is_closed = False
 
     @property
     def count(self) -> int:
@@ -115,6 +116,9 @@ class EventHub:
             raise QueueFull("Too many event streams are open.", retry_after_s=PING_S)
         readers = self._readers.setdefault(reader.account_id, set())
         readers.add(reader)
+        if self._is_closed:
+            # It came by a connection that was still open; nobody else would end its stream.
+            reader.drop()
         try:
             yield
         finally:
@@ -123,7 +127,8 @@ class EventHub:
                 self._readers.pop(reader.account_id, None)
 
     def close(self) -> None:
-        """End every stream: their readers come back to whoever serves next."""
+        """End every stream, also of readers still to come: they go to whoever serves next."""
+        self._is_closed = True
         for readers in self._readers.values():
             for reader in readers:
                 reader.drop()
