@@ -54,6 +54,7 @@ STAGES: Final = (
     Recipe(seed=2, steps=1_000, rate=8e-4, warm_up=50),
     Recipe(seed=3, steps=1_600, rate=1.2e-3, warm_up=50),
     Recipe(seed=4, steps=1_100, rate=8e-4, warm_up=50),
+    Recipe(seed=5, steps=1_500, rate=4e-4, warm_up=50),
 )
 """What the shipped weights went through: each stage starts from the one before."""
 
