@@ -20,12 +20,11 @@ import gzip
 import hashlib
 from collections.abc import Awaitable
 from dataclasses import asdict
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from starlette.types import Receive
 
-from sayso.artifacts.intake import Artifact
 from sayso.artifacts.keys import ArtifactKey
 from sayso.catalogue.catalogue import Model
 from sayso.clock import iso
@@ -35,16 +34,15 @@ from sayso.errors import (
     BodyInvalid,
     BodyUnsupported,
     GenerationTimedOut,
-    LinkRefused,
     ModelUnavailable,
     ShuttingDown,
-    UrlRefused,
 )
 from sayso.generations.generation import Door, Generation, Key, Order, Receipt, Started
 from sayso.http.auth import Caller
 from sayso.http.doors import Doors, Shared, base_of, id_of
 from sayso.http.errors import problems
 from sayso.http.files import RANGES, send_file
+from sayso.http.inputs import take_input
 from sayso.http.wire import (
     CheckBody,
     CreditsAnswer,
@@ -277,8 +275,8 @@ async def _take_order(
     options = model.check_options(body.options)
     prompt = model.check_prompt(body.prompt)
     await app.generations.require_room(model)
-    portrait = await _take(app, account_id, body.image_url, "portrait")
-    speech = await _take(app, account_id, body.audio_url, "speech")
+    portrait = await take_input(app, account_id, body.image_url, "portrait")
+    speech = await take_input(app, account_id, body.audio_url, "speech")
     notices = app.inputs.check(model, portrait, speech)
     assert speech.duration_s is not None
     return Order(
@@ -292,18 +290,6 @@ async def _take_order(
         options=options,
         notices=notices,
     )
-
-
-async def _take(
-    app: Services, account_id: AccountId, url: str, kind: Literal["portrait", "speech"]
-) -> Artifact:
-    """Take an input in; a link of ours that leads nowhere is as useless as anybody's."""
-    try:
-        return await app.inputs.take_url(account_id, url, kind=kind)
-    except LinkRefused as error:
-        raise UrlRefused(f"The {kind}'s address cannot be used: {error}") from error
-    except ArtifactMissing as error:
-        raise UrlRefused(f"The {kind} is no longer stored; hand it in again.") from error
 
 
 async def _to_key(given: str | None, body: GenerateBody, account_id: AccountId) -> Key | None:
@@ -371,7 +357,7 @@ async def _until_left(receive: Receive) -> None:
 
 async def _duration_s(app: Services, body: QuoteBody, account_id: AccountId) -> float:
     if body.audio_url is not None:
-        speech = await _take(app, account_id, body.audio_url, "speech")
+        speech = await take_input(app, account_id, body.audio_url, "speech")
         assert speech.duration_s is not None
         return speech.duration_s
     if body.audio_duration is not None:

@@ -6,19 +6,18 @@ recording work together. Nothing is held and nothing is kept for longer than an 
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
-from sayso.artifacts.intake import Artifact
 from sayso.catalogue.catalogue import Model
 from sayso.clock import SECOND, iso
-from sayso.errors import ArtifactMissing, LinkRefused, ModelUnavailable, UrlRefused
+from sayso.errors import ModelUnavailable
 from sayso.http.auth import Caller
 from sayso.http.doors import Doors, Shared, base_of
 from sayso.http.errors import problems
+from sayso.http.inputs import take_input
 from sayso.http.wire import PreviewAnswer, PreviewBody, encode
-from sayso.ids import AccountId
 from sayso.providers import embedded
 from sayso.providers.previews import Preview
 from sayso.wiring import Services
@@ -38,8 +37,8 @@ async def make_preview(
     """Make the first two seconds with our own engine: nothing is held; it is there for an hour."""
     app = doors.services
     model = _our_model(app)
-    portrait = await _take(app, caller, body.image_url, "portrait")
-    speech = await _take(app, caller, body.audio_url, "speech")
+    portrait = await take_input(app, caller, body.image_url, "portrait")
+    speech = await take_input(app, caller, body.audio_url, "speech")
     notices = app.inputs.check(model, portrait, speech)
     preview = await app.previews.make(caller, portrait, speech, notices=notices)
     answer = _preview_of(preview, model, doors, base_of(request.scope, doors.settings))
@@ -56,17 +55,6 @@ def _our_model(app: Services) -> Model:
         if model.provider == embedded.TRAITS.name:
             return model
     raise ModelUnavailable("This service has no model of Sayso's own engine, which makes previews.")
-
-
-async def _take(
-    app: Services, account_id: AccountId, url: str, kind: Literal["portrait", "speech"]
-) -> Artifact:
-    try:
-        return await app.inputs.take_url(account_id, url, kind=kind)
-    except LinkRefused as error:
-        raise UrlRefused(f"The {kind}'s address cannot be used: {error}") from error
-    except ArtifactMissing as error:
-        raise UrlRefused(f"The {kind} is no longer stored; hand it in again.") from error
 
 
 def _preview_of(preview: Preview, model: Model, doors: Doors, base: str) -> dict[str, Any]:
