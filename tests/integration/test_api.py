@@ -16,7 +16,7 @@ from PIL import Image
 from sayso.http.wire import CheckBody, StartedAnswer
 from sayso.providers.base import Failure, FailureKind
 from sayso.providers.scripted import Script
-from tests.services import MODEL, PRICE, PRICE_MICROS, RATE, SECONDS, Service, started, write_speech
+from tests.services import MODEL, PRICE, PRICE_MICROS, RATE, SECONDS, Service, started
 
 
 def code_of(answer: httpx.Response) -> str:
@@ -289,16 +289,9 @@ def test_a_cancel_ends_it_and_releases_the_hold(service: Service) -> None:
     assert service.spent() == (0, 0)
 
 
-def test_a_deleted_generation_is_gone_with_its_files(
-    service: Service, speech: Path, tmp_path: Path
-) -> None:
-    # Files of its own: others share theirs, and the same length makes the same grey video.
-    own = write_speech(tmp_path / "own.wav", speech, seconds=2.2)
-    with Image.open(service.portrait) as picture:
-        picture.save(tmp_path / "own.png")
-    upload = service.upload(own, "speech")
-    portrait = service.upload(tmp_path / "own.png", "portrait")
-    generation_id = service.start(audioUrl=upload["url"], imageUrl=portrait["url"])
+def test_a_deleted_generation_is_gone_with_its_files(service: Service, tmp_path: Path) -> None:
+    own = service.own_inputs(tmp_path, seconds=1.1)
+    generation_id = service.start(**own)
     final = service.until_final(generation_id)
 
     answer = service.http.delete(f"/api/generations/{generation_id}")
@@ -306,11 +299,11 @@ def test_a_deleted_generation_is_gone_with_its_files(
     assert answer.status_code == 204
     assert service.check(generation_id).status_code == 404
     assert service.http.get(final["output"]).status_code == 404
-    assert service.http.get(upload["url"]).status_code == 404
+    assert service.http.get(own["audioUrl"]).status_code == 404
     assert service.http.get(f"/api/generations/{generation_id}/video").status_code == 404
     listed = service.http.get("/api/generations").json()["generations"]
     assert generation_id not in {body["id"] for body in listed}
-    assert service.spent() == (60_000, 0)
+    assert service.spent() == (PRICE_MICROS, 0)
 
 
 def test_a_running_generation_is_not_deleted(quick: Service) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sayso.providers.base import Failure, FailureKind
 from sayso.providers.scripted import Script
 from tests.services import MODEL, Service
@@ -25,8 +27,8 @@ def test_an_order_is_a_body_that_asks_for_the_same_again(service: Service) -> No
         assert service.http.get(order[name]).status_code == 200
 
 
-def test_an_order_that_is_deleted_or_unknown_is_not_there(service: Service) -> None:
-    gone = service.start()
+def test_an_order_that_is_deleted_or_unknown_is_not_there(service: Service, tmp_path: Path) -> None:
+    gone = service.start(**service.own_inputs(tmp_path, seconds=0.8))
     service.until_final(gone)
     assert service.http.delete(f"/api/generations/{gone}").status_code == 204
 
