@@ -36,7 +36,14 @@ from tests.builders import ALICE, NOON, a_generation, an_account
 pytestmark = pytest.mark.anyio
 
 FACTS = ImageFacts(
-    suffix="png", width=8, height=8, face=None, n_faces=0, face_problem=None, notices=()
+    suffix="png",
+    width=8,
+    height=8,
+    face=None,
+    n_faces=0,
+    face_problem=None,
+    notices=(),
+    thumbnail=b"RIFF",
 )
 
 

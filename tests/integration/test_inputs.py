@@ -47,7 +47,7 @@ from tests.workshop import MODEL
 
 pytestmark = pytest.mark.anyio
 
-FACE = ImageFacts("png", 640, 480, Box(1, 2, 30, 40), 1, None, ())
+FACE = ImageFacts("png", 640, 480, Box(1, 2, 30, 40), 1, None, (), b"a small picture")
 SOUND = SpeechFacts("ogg", 9.5, "opus", (Notice("quiet", "The speech is quiet."),))
 
 

@@ -3,11 +3,13 @@
     Inputs.take_stream()   bytes that arrive
     Inputs.take_url()      http(s) through the guard, `data:`, or a link of our own
     Inputs.check()         whether a model can use them
+    Inputs.thumbnail()     the small picture of a portrait
     Artifact               a stored file and what is known about it
 
 A file is received into a temporary one, looked at in a limited child, and stored under a name of
 its own; the same bytes again are the same artifact as long as that is there. Links of our own are
-known by their path and signature and never fetched over the network.
+known by their path and signature and never fetched over the network. A portrait's thumbnail is in
+its row, so that it goes with it, and is read by `thumbnail()` alone.
 """
 
 from __future__ import annotations
@@ -193,6 +195,18 @@ class Inputs:
             raise ArtifactMissing("There is no such file.")
         return found
 
+    async def thumbnail(self, account_id: AccountId, artifact_id: ArtifactId) -> bytes:
+        """Return the thumbnail of a portrait of this account, a WebP file.
+
+        Raises `ArtifactMissing`, also for a portrait that was stored before there were thumbnails.
+        """
+        a = artifacts.c
+        query = select(a.thumbnail).where(a.id == artifact_id, a.account_id == account_id)
+        found = await self._db.read_point(lambda tx: tx.execute(query).scalar_one_or_none())
+        if found is None:
+            raise ArtifactMissing("There is no thumbnail of this portrait.")
+        return bytes(found)
+
     def check(self, model: Model, portrait: Artifact, speech: Artifact) -> tuple[Notice, ...]:
         """Return what the customer should know; raise when the model cannot use the inputs.
 
@@ -232,9 +246,11 @@ class Inputs:
                 return known
             # It went with its last generation meanwhile, and its name for ever.
             await self._store.delete(known.key)
-        found, facts = await self._inspect(arrival.path, kind)
+        found, seen = await self._inspect(arrival.path, kind)
+        facts = asdict(seen)
+        thumbnail = facts.pop("thumbnail", None)
         new_id, sha256 = ArtifactId(self._ids.new()), arrival.sha256
-        key = own_key(account_id, found, owner=new_id, sha256=sha256, suffix=facts.suffix)
+        key = own_key(account_id, found, owner=new_id, sha256=sha256, suffix=seen.suffix)
         new = Artifact(
             id=new_id,
             account_id=account_id,
@@ -243,11 +259,11 @@ class Inputs:
             sha256=sha256,
             size_bytes=arrival.size_bytes,
             content_type=content_type_of(key),
-            facts=asdict(facts),
+            facts=facts,
             created_at=self._clock.now(),
         )
         await self._store.put_file(key, arrival.path)
-        stored = await self._db.write(lambda tx: _insert(tx, new))
+        stored = await self._db.write(lambda tx: _insert(tx, new, thumbnail))
         if stored.key != key:
             # Somebody else handed the same bytes in meanwhile, and was quicker.
             await self._store.delete(key)
@@ -328,7 +344,7 @@ def _suffix_of(artifact: Artifact) -> str:
     return artifact.key.rpartition(".")[2]
 
 
-def _insert(tx: Tx, artifact: Artifact) -> Artifact:
+def _insert(tx: Tx, artifact: Artifact, thumbnail: bytes | None) -> Artifact:
     """Insert an artifact's row; return the one of its content that is there."""
     insert_if_new(
         tx,
@@ -342,6 +358,7 @@ def _insert(tx: Tx, artifact: Artifact) -> Artifact:
         storage_key=artifact.key,
         facts=dict(artifact.facts),
         created_at=artifact.created_at,
+        thumbnail=thumbnail,
     )
     a = artifacts.c
     found = _one(

@@ -41,6 +41,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -362,6 +363,13 @@ artifacts: Final = _table(
     _text("storage_key"),  # This row's alone: nobody else ever has a file of this name.
     _json("facts", default="{}"),  # Duration, size in pixels, face box, warnings.
     _number("created_at"),
+    # A portrait's small picture. It is last, and named where it is read: who reads a row's other
+    # columns is not to pay for it.
+    Column(
+        "thumbnail",
+        LargeBinary,
+        _check("thumbnail_small", "length(thumbnail) BETWEEN 1 AND 4096"),
+    ),
     UniqueConstraint("account_id", "kind", "sha256"),
     _one_of("kind", "portrait", "speech", "video"),
     _check("size_not_negative", "size_bytes >= 0"),

@@ -1,6 +1,7 @@
 """What a child may be asked to do (`media.child.TASKS`): plain values in, plain values out.
 
-    inspect_image    what a picture is, and the face that would speak (asked by `media.inspection`)
+    inspect_image    what a picture is, the face that would speak, and a thumbnail (asked by
+                     `media.inspection`)
     render           a portrait and a recording to a video, with progress
     inspect_video    how well a video's lips follow the recording
 
@@ -10,6 +11,7 @@ engine is in `media/tasks.py`, so that its child starts in half the time.
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -23,6 +25,7 @@ from sayso.engine.talk import Progress, Talk, TalkOptions, make_video
 from sayso.errors import ImageRejected, Notice, SaysoError
 from sayso.media.audio import SpeechLimits, write_beginning
 from sayso.media.image import ImageLimits, Picture, kind_of, read_picture
+from sayso.media.thumbnail import thumbnail_of
 
 if TYPE_CHECKING:
     from sayso.media.child import Json, Report
@@ -47,15 +50,17 @@ def inspect_image(arguments: dict[str, Any], _report: Report) -> Json:
     choice = found if isinstance(found, FaceChoice) else None
     problem = found if isinstance(found, ImageRejected) else None
     used = choice.picture if choice else picture
+    face = choice.faces[choice.number - 1] if choice else None
     height, width = used.rgb.shape[:2]
     return {
         "suffix": _IMAGE_SUFFIXES.get(kind, kind.lower()),
         "width": width,
         "height": height,
-        "face": _box_of(choice.faces[choice.number - 1]) if choice else None,
+        "face": _box_of(face) if face else None,
         "n_faces": len(choice.faces) if choice else 0,
         "face_problem": {"code": problem.code, "text": str(problem)} if problem else None,
         "notices": _plain(choice.notices if choice else picture.notices),
+        "thumbnail": _as_text(thumbnail_of(used.rgb, face.box if face else None)),
     }
 
 
@@ -139,6 +144,10 @@ def _face_in(picture: Picture) -> FaceChoice | ImageRejected:
 def _box_of(face: Face) -> Json:
     left, top, right, bottom = (round(edge) for edge in face.box)
     return {"left": left, "top": top, "width": right - left, "height": bottom - top}
+
+
+def _as_text(content: bytes) -> str:
+    return base64.b64encode(content).decode()
 
 
 def _plain(notices: Iterable[Notice]) -> list[Json]:

@@ -6,7 +6,8 @@
     POST   /api/quote                        what it would cost
     GET    /api/models, /api/credits         what there is to choose and to spend
     GET    /api/generations                  history
-    ...    /api/generations/{id}/...         receipt, video, cancel, delete; `orders.py`
+    ...    /api/generations/{id}/...         receipt, video, cancel, delete; `orders.py`,
+                                             `thumbnails.py`
     POST   /api/uploads                      `uploads.py`
     POST   /api/previews                     `previews.py`
 

@@ -32,6 +32,7 @@ from sayso.http import (
     page,
     previews,
     replicate,
+    thumbnails,
     uploads,
 )
 from sayso.http.auth import Access, Gate
@@ -112,6 +113,7 @@ def make_app(services: Services) -> FastAPI:
     described = (
         api.router,
         orders.router,
+        thumbnails.router,
         check.twin,
         events.twin,
         uploads.router,

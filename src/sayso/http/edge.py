@@ -39,6 +39,7 @@ _QUIET: Final = (
     "/files/",
     "/callbacks/",
 )
+_QUIET_ENDING: Final = "/thumbnail"
 
 _BROKEN: Final = 500
 
@@ -155,7 +156,8 @@ class Edge:
                 status=status,
                 seconds=seconds,
             )
-            tell = _log.debug if path.startswith(_QUIET) and status < _BROKEN else _log.info
+            is_quiet = path.startswith(_QUIET) or path.endswith(_QUIET_ENDING)
+            tell = _log.debug if is_quiet and status < _BROKEN else _log.info
             # The path alone: a query may hold a signature.
             tell(
                 "request",

@@ -15,17 +15,24 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol, Self, TypeVar
+from typing import Annotated, Final, Protocol, Self, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, Base64Bytes, TypeAdapter, ValidationError
 
 from sayso.errors import ChildCrashed, ChildFailed, InputTooHard, Notice
 from sayso.media.child import DECODE_LIMITS, ChildLimits, Json, run_child
 from sayso.media.limits import decode_limits
 from sayso.media.probe import Probe
+from sayso.media.thumbnail import LARGEST_BYTES, is_webp
 from sayso.settings import Settings
 
 Facts = TypeVar("Facts", "ImageFacts", "SpeechFacts", Probe)
+
+
+def _require_thumbnail(content: bytes) -> bytes:
+    if len(content) > LARGEST_BYTES or not is_webp(content):
+        raise ValueError("this is no thumbnail")
+    return content
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,7 @@ class ImageFacts:
 
     `width` and `height` are in pixels, as it is used: upright, and reduced if it was huge; the box
     of the `face` that would speak is in the same. `face_problem` says why none could. `suffix` is
-    the ending that a file of this content should have.
+    the ending that a file of this content should have. `thumbnail` is a WebP file.
     """
 
     suffix: str
@@ -54,6 +61,7 @@ class ImageFacts:
     n_faces: int
     face_problem: Notice | None
     notices: tuple[Notice, ...]
+    thumbnail: Annotated[Base64Bytes, AfterValidator(_require_thumbnail)]
 
 
 @dataclass(frozen=True)
