@@ -31,6 +31,7 @@ from sayso.db.connect import Database
 from sayso.db.tx import Topic, Tx
 from sayso.errors import DatabaseUnavailable
 from sayso.generations import claims, evidence, steps
+from sayso.generations.census import Ended
 from sayso.generations.claims import Due
 from sayso.generations.lane import Keeper, Lane, LaneLimits
 from sayso.generations.pace import learned_pace
@@ -81,6 +82,8 @@ class Figures:
     claimed: int = 0
     lag_s: float = 0.0
     """How late the oldest look of the latest turn was."""
+    ended: Ended = field(default_factory=Ended)
+    """How generations ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,7 @@ class Reconciler:
         self._dropped: list[_Taken] = []
         self._wake: Wake | None = None
         self._stopping = asyncio.Event()
-        self.figures = Figures()
+        self.figures = Figures(ended=self._recorder.ended)
 
     async def run(self) -> None:
         """Turn until `stop` is called, then drain."""

@@ -244,6 +244,13 @@ def open_holds(tx: Tx, account_id: AccountId, *, limit: int = LONGEST_PAGE) -> l
     return [to_hold(row) for row in rows]
 
 
+def count_held(tx: Tx) -> tuple[int, Micros]:
+    """Return how many holds are open, and what they hold in all."""
+    found = select(func.count(), func.sum(holds.c.amount)).where(holds.c.closed_at.is_(None))
+    count, amount = tx.execute(found).one()
+    return count, Micros(int(amount or 0))
+
+
 def page_of_entries(
     tx: Tx, account_id: AccountId, *, before: int | None = None, limit: int = 50
 ) -> list[Entry]:

@@ -24,6 +24,7 @@ from sayso.db.connect import Database
 from sayso.db.tx import Tx
 from sayso.errors import DatabaseUnavailable
 from sayso.generations import claims, steps
+from sayso.generations.census import Ended
 from sayso.generations.steps import Tell
 from sayso.generations.written import Step
 from sayso.ids import GenerationId
@@ -72,6 +73,7 @@ class Recorder:
         self._on_written = on_written
         self._waiting: deque[_Waiting] = deque()
         self._writer: asyncio.Task[None] | None = None
+        self.ended = Ended()
 
     async def record(self, batch: Batch) -> None:
         """Hand a batch in; return when it is written, or given up and logged."""
@@ -117,6 +119,8 @@ class Recorder:
                 await self._write_singly(batches)
                 return
             else:
+                written = (step for batch in batches for step in batch.steps)
+                self.ended.add(step for step in written if step.job.id not in lost)
                 for generation_id in lost:
                     log.info("a row was no longer ours", generation_id=generation_id)
                 return

@@ -2,7 +2,7 @@
 
     /livez     the event loop turns; nothing else is asked
     /readyz    it can take work: the database takes a write, the disk has room, nobody stops it
-    /metrics   figures in Prometheus' text format
+    /metrics   figures in Prometheus' text format; `figures.py` reads those of the database
 
 A provider that is down does not make us unready: generations wait for it.
 """
@@ -15,7 +15,7 @@ from typing import Final
 
 import prometheus_client
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
@@ -23,7 +23,7 @@ from starlette.routing import Route
 from sayso.errors import SaysoError
 from sayso.http.doors import Doors, Shared
 from sayso.http.errors import problems
-from sayso.providers.base import TellsTrouble
+from sayso.http.figures import figures_of
 
 _PROBE_S: Final = 1
 _BALLAST_BYTES: Final = 64 << 20
@@ -59,25 +59,10 @@ async def readyz(doors: Shared, response: Response) -> Readiness:
     responses={**problems()},
 )
 async def metrics(doors: Shared) -> Response:
-    """Give the figures of this process."""
+    """Give the figures of this process, and of what the database holds."""
     text = prometheus_client.generate_latest(doors.measures.registry)
-    text += prometheus_client.generate_latest(_troubles(doors))
+    text += prometheus_client.generate_latest(await figures_of(doors))
     return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-
-def _troubles(doors: Doors) -> CollectorRegistry:
-    """Return which providers refuse us or do not answer, as their last calls showed."""
-    registry = CollectorRegistry()
-    gauge = Gauge(
-        "sayso_provider_in_trouble",
-        "Whether a provider refuses us or does not answer; the log says why.",
-        ("provider",),
-        registry=registry,
-    )
-    for name, provider in doors.services.providers.items():
-        if isinstance(provider, TellsTrouble):
-            gauge.labels(name).set(provider.trouble is not None)
-    return registry
 
 
 async def _problems(doors: Doors) -> list[str]:

@@ -157,6 +157,11 @@ def next_at(tx: Tx) -> Instant | None:
     return None if found is None else Instant(found)
 
 
+def count_waiting(tx: Tx) -> int:
+    """Return how many webhooks are not delivered yet."""
+    return int(tx.execute(select(func.count()).where(w.due_at.is_not(None))).scalar_one())
+
+
 def prune(tx: Tx, *, before: Instant) -> None:
     """Forget webhooks that were delivered or given up."""
     tx.execute(delete(webhooks).where(w.due_at.is_(None), w.created_at < before))
