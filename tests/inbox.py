@@ -35,9 +35,8 @@ class Inbox:
 
     def until(self, count: int) -> list[dict[str, Any]]:
         """Wait until so many have arrived; return the bodies of all."""
-        for _ in range(400):
-            if len(self.got) >= count:
-                break
+        end = time.monotonic() + 60
+        while len(self.got) < count and time.monotonic() < end:
             time.sleep(0.025)
         return [json.loads(body) for _, body in self.got]
 

@@ -12,6 +12,8 @@ script says; the inputs are the repository's own sample, cut short.
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
 import logging
 import time
@@ -122,7 +124,7 @@ class Service:
         return self.http.get("/api/check-lipsync", params=query, headers=headers)
 
     def until(
-        self, generation_id: str, is_so: Callable[[Body], bool], *, timeout_s: float = 30
+        self, generation_id: str, is_so: Callable[[Body], bool], *, timeout_s: float = 60
     ) -> Body:
         """Look until a condition holds, and return that body."""
         end = time.monotonic() + timeout_s
@@ -133,7 +135,7 @@ class Service:
             assert time.monotonic() < end, json.dumps(body, indent=1)
             time.sleep(0.02)
 
-    def until_final(self, generation_id: str, *, timeout_s: float = 30) -> Body:
+    def until_final(self, generation_id: str, *, timeout_s: float = 60) -> Body:
         """Look until it has ended."""
         return self.until(generation_id, is_final, timeout_s=timeout_s)
 
@@ -146,6 +148,15 @@ class Service:
         """Return the micros that were spent since the test began, and those that are held."""
         body = self.credits()
         return self.balance_before - body["balance_micros"], body["held_micros"]
+
+    @contextmanager
+    def held_calls(self) -> Iterator[None]:
+        """Let nothing move at the provider while the block lasts."""
+        self.provider.hold_calls()
+        try:
+            yield
+        finally:
+            self.provider.resume_calls()
 
     def own_inputs(self, folder: Path, *, seconds: float) -> Body:
         """Hand in a portrait and a speech that no other test has, for a test that deletes.
@@ -169,6 +180,23 @@ class Service:
     def speech_url(self) -> str:
         """The speech, handed in."""
         return str(self.upload(self.speech, "speech")["url"])
+
+
+def until(is_so: Callable[[], bool], *, timeout_s: float = 60) -> None:
+    """Wait until something is true that nobody announces."""
+    end = time.monotonic() + timeout_s
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+async def eventually(is_so: Callable[[], bool], *, timeout_s: float = 60) -> None:
+    """Wait as `until` does, while the loop goes on."""
+    async with asyncio.timeout(timeout_s):
+        for pause_s in itertools.repeat(0.002):
+            if is_so():
+                return
+            await asyncio.sleep(pause_s)
 
 
 def is_final(body: Body) -> bool:

@@ -16,7 +16,16 @@ from PIL import Image
 from sayso.http.wire import CheckBody, StartedAnswer
 from sayso.providers.base import Failure, FailureKind
 from sayso.providers.scripted import Script
-from tests.services import MODEL, PRICE, PRICE_MICROS, RATE, SECONDS, Service, started
+from tests.services import (
+    MODEL,
+    PRICE,
+    PRICE_MICROS,
+    RATE,
+    SECONDS,
+    Service,
+    started,
+    until,
+)
 
 
 def code_of(answer: httpx.Response) -> str:
@@ -29,7 +38,10 @@ def code_of(answer: httpx.Response) -> str:
 
 
 def test_a_generation_is_started_watched_and_paid(service: Service) -> None:
-    answer = service.http.post("/api/generate-lipsync", json=service.order())
+    order = service.order()
+    with service.held_calls():
+        answer = service.http.post("/api/generate-lipsync", json=order)
+        assert service.spent() == (0, PRICE_MICROS)
 
     body = answer.json()
     assert answer.status_code == 202
@@ -45,7 +57,6 @@ def test_a_generation_is_started_watched_and_paid(service: Service) -> None:
         "rate": RATE,
     }
     assert service.http.get(body["urls"]["check"]).json()["id"] == body["prediction_id"]
-    assert service.spent() == (0, PRICE_MICROS)
     final = service.until_final(body["prediction_id"])
     assert final["status"] == "succeeded"
     assert final["progress"] == {"percent": 100, "basis": "measured", "stage": None}
@@ -97,6 +108,8 @@ def test_a_client_that_hangs_up_finds_its_generation_by_the_key(service: Service
     headers = {"Idempotency-Key": "hang-up"}
     with pytest.raises(httpx.ReadTimeout):
         service.http.post("/api/generate-lipsync", json=order, headers=headers, timeout=0.3)
+    # While the first request is still being read, the second would be told to come again.
+    until(lambda: service.provider.counts["create"] > creates)
 
     answer = service.http.post("/api/generate-lipsync", json=order, headers=headers)
 
@@ -112,9 +125,7 @@ def test_a_burst_of_equal_keys_is_one_generation(service: Service) -> None:
     headers = {"Idempotency-Key": "burst"}
 
     def post(_: int) -> httpx.Response:
-        return httpx.post(
-            f"{service.url}/api/generate-lipsync", json=order, headers=headers, trust_env=False
-        )
+        return service.http.post("/api/generate-lipsync", json=order, headers=headers)
 
     with ThreadPoolExecutor(25) as pool:
         answers = list(pool.map(post, range(50)))
@@ -608,14 +619,15 @@ def test_watchers_in_many_threads_see_one_generation(quick: Service) -> None:
     seen: list[str] = []
 
     def watch() -> None:
-        with httpx.Client(base_url=quick.url, trust_env=False) as http:
-            end = time.monotonic() + 30
+        with httpx.Client(base_url=quick.url, timeout=30, trust_env=False) as http:
+            end = time.monotonic() + 60
             while time.monotonic() < end:
                 query = {"prediction_id": generation_id}
                 body = http.get("/api/check-lipsync", params=query).json()
                 if body["status"] == "succeeded":
                     seen.append(body["output"])
                     return
+                time.sleep(0.01)
 
     threads = [threading.Thread(target=watch) for _ in range(8)]
     for thread in threads:

@@ -48,7 +48,7 @@ def is_alive(pid: int) -> bool:
     return not Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].startswith(" Z")
 
 
-async def until_gone(pid: int, *, within_s: float = 5) -> bool:
+async def until_gone(pid: int, *, within_s: float = 30) -> bool:
     end_s = time.monotonic() + within_s
     while time.monotonic() < end_s:
         if not is_alive(pid):
@@ -104,7 +104,7 @@ async def test_too_much_wall_time_ends_it() -> None:
     with pytest.raises(ChildTimedOut, match=r"longer than 0\.7 s"):
         await run("sleep", limits=ChildLimits(wall_s=0.7))
 
-    assert time.monotonic() - began_s < 5
+    assert time.monotonic() - began_s < 30  # It sleeps for a minute.
 
 
 @linux_only
@@ -216,7 +216,7 @@ async def test_cancel_ends_it_at_once() -> None:
     with pytest.raises(Canceled):
         await run("ignore_signals_and_sleep", on_progress=started, cancel=cancel)
 
-    assert time.monotonic() - began_s < 5
+    assert time.monotonic() - began_s < 30  # It sleeps for a minute.
     assert not is_alive(pids[0])
 
 

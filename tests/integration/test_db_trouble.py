@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import asyncpg
 import pytest
 from sqlalchemy import insert, select, text
 
@@ -149,7 +151,7 @@ async def test_sqlite_waits_for_another_process_and_then_says_it_is_busy(
         """Hold the write lock while the other one tries."""
         small("first")(tx)
         trial = asyncio.run_coroutine_threadsafe(other.write(small("second")), loop)
-        return trial.exception(timeout=10)
+        return trial.exception(timeout=30)
 
     assert isinstance(await database.write(occupy), DatabaseBusy)
     assert await other.write(small("second")) == "second"
@@ -222,35 +224,38 @@ async def test_postgres_rows_that_stay_locked_are_busy(
 ) -> None:
     impatient = await open_database(database_url, limits=DatabaseLimits(lock_timeout_s=0.1))
     await database.write(lambda tx: an_account(tx, balance=100))
-    is_locked = asyncio.Event()
 
-    def lock_and_sleep(tx: Tx) -> None:
-        a_hold(tx)
-        is_locked.set()
-        tx.execute(text("SELECT pg_sleep(0.6)")).all()
-
-    locking = asyncio.create_task(database.write(lock_and_sleep))
-    await is_locked.wait()
-    with pytest.raises(DatabaseBusy):
-        await impatient.write(a_hold)
-    await locking
+    async with locked(database_url, "accounts"):
+        with pytest.raises(DatabaseBusy):
+            await impatient.write(a_hold)
+    await impatient.write(a_hold)
     await impatient.close()
 
 
 async def test_postgres_with_no_free_connection_is_busy(database_url: str) -> None:
     db = await open_database(database_url, limits=DatabaseLimits(writers=1, pool_timeout_s=0.1))
-    slow = asyncio.create_task(db.write(lambda tx: tx.execute(text("SELECT pg_sleep(0.6)")).all()))
-    await asyncio.sleep(0.1)
-    with pytest.raises(DatabaseBusy):
-        await db.write(small("a"))
-    await slow
+    async with locked(database_url, "callbacks_seen"):
+        writes = [asyncio.create_task(db.write(small(name))) for name in "ab"]
+        [refused], [waiting] = await asyncio.wait(writes, return_when=asyncio.FIRST_COMPLETED)
+        assert isinstance(refused.exception(), DatabaseBusy)
+    assert await waiting in {"a", "b"}
     await db.close()
+
+
+@asynccontextmanager
+async def locked(url: str, table: str) -> AsyncIterator[None]:
+    """Let nobody else write to a table while the block lasts."""
+    other = await asyncpg.connect(url)
+    async with other.transaction():
+        await other.execute(f"LOCK TABLE {table} IN EXCLUSIVE MODE")
+        yield
+    await other.close()
 
 
 async def test_postgres_listeners_are_woken_after_a_lost_connection(
     database: Database, database_url: str, postgres: PostgresServer
 ) -> None:
     with database.listen() as wake:
-        assert await wake.wait(timeout_s=10)
+        assert await wake.wait(timeout_s=30)
         postgres.hang_up(database_url)
-        assert await wake.wait(timeout_s=10)
+        assert await wake.wait(timeout_s=30)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -16,12 +15,14 @@ import pytest
 from sqlalchemy import bindparam, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
+from sayso.db.changes import Wake
 from sayso.db.connect import Database, open_database
 from sayso.db.insert import insert_if_new
 from sayso.db.limits import DatabaseLimits
 from sayso.db.tables import accounts, callbacks_seen
 from sayso.db.tx import Topic, TransactionRule, Tx, announce
 from sayso.errors import DatabaseUnavailable, DatabaseUnsupported
+from tests.services import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -111,7 +112,7 @@ async def test_a_cancelled_caller_does_not_cancel_the_write(
     def slow(tx: Tx) -> None:
         is_running.set()
         if database.kind == "sqlite":  # On PostgreSQL it runs on the loop, which must not wait.
-            may_end.wait(timeout=10)
+            may_end.wait(timeout=30)
         adding("slow")(tx)
 
     task = asyncio.create_task(database.write(slow))
@@ -168,7 +169,7 @@ async def test_a_snapshot_sees_one_moment(database: Database) -> None:
 
         def look_twice(tx: Tx) -> None:
             counts.append(count(tx))
-            asyncio.run_coroutine_threadsafe(database.write(adding("between")), loop).result(10)
+            asyncio.run_coroutine_threadsafe(database.write(adding("between")), loop).result(30)
             counts.append(count(tx))
 
         await database.snapshot(look_twice)
@@ -237,13 +238,12 @@ async def test_listeners_hear_what_they_asked_for(database: Database) -> None:
         return partial(announce, topic=topic)
 
     with database.listen(Topic.DUE) as due, database.listen() as everything:
-        await settle(due)
-        await settle(everything)
+        await settle(database, due, everything)
         await database.write(announcing(Topic.CHANGED))
-        assert await everything.wait(timeout_s=5)
+        assert await everything.wait(timeout_s=30)
         assert not await due.wait(timeout_s=0.05)
         await database.write(announcing(Topic.DUE))
-        assert await due.wait(timeout_s=5)
+        assert await due.wait(timeout_s=30)
 
 
 async def test_a_write_that_fails_announces_nothing(database: Database) -> None:
@@ -252,7 +252,7 @@ async def test_a_write_that_fails_announces_nothing(database: Database) -> None:
         raise ZeroDivisionError
 
     with database.listen(Topic.DUE) as wake:
-        await settle(wake)
+        await settle(database, wake)
         with pytest.raises(ZeroDivisionError):
             await database.write(fail)
         await database.write(adding("a"))
@@ -263,16 +263,16 @@ async def test_listeners_hear_other_processes(database: Database, database_url: 
     """Another connection to the same database stands for another process."""
     other = await open_database(database_url)
     with database.listen(Topic.RENDERS) as wake:
-        await settle(wake)
+        await settle(database, wake)
         await other.write(partial(announce, topic=Topic.RENDERS))
         await other.write(adding("a"))
-        assert await wake.wait(timeout_s=10)
+        assert await wake.wait(timeout_s=30)
     await other.close()
 
 
 async def test_a_database_s_own_quiet_writes_wake_nobody(database: Database) -> None:
     with database.listen() as wake:
-        await settle(wake)
+        await settle(database, wake)
         for n in range(5):
             await database.write(adding(f"{n}"))
         assert not await wake.wait(timeout_s=0.5)
@@ -324,16 +324,9 @@ async def test_a_database_that_is_not_there_says_so(url: str) -> None:
         await open_database(url, limits=DatabaseLimits(connect_timeout_s=2))
 
 
-async def settle(wake: Any) -> None:
+async def settle(database: Database, *wakes: Wake) -> None:
     """Let go of what came before: PostgreSQL's listener rings once when it is ready."""
-    while await wake.wait(timeout_s=0.3):
-        pass
-
-
-async def eventually(condition: Callable[[], bool], *, timeout_s: float = 10) -> None:
-    """Wait until something is true that nobody announces."""
-    async with asyncio.timeout(timeout_s):
-        for pause_s in itertools.repeat(0.002):
-            if condition():
-                return
-            await asyncio.sleep(pause_s)
+    for wake in wakes:
+        assert database.kind == "sqlite" or await wake.wait(timeout_s=30)
+        while await wake.wait(timeout_s=0.3):
+            pass

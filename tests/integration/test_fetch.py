@@ -7,6 +7,7 @@ import hashlib
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from sayso.settings import Peer, Settings
 pytestmark = pytest.mark.anyio
 
 Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
-LIMITS = FetchLimits(connect_s=2, idle_s=0.4, total_s=1.5)
+HASTY = FetchLimits(connect_s=10, idle_s=0.4, total_s=1.5)
 
 
 @pytest.fixture
@@ -74,14 +75,24 @@ async def server() -> AsyncIterator[FaultyServer]:
 
 @pytest.fixture
 async def fetcher(server: FaultyServer, tmp_path: Path) -> AsyncIterator[Fetcher]:
-    fetcher = Fetcher(
-        Intake(tmp_path / "intake"),
-        limits=LIMITS,
-        trusted_peers=[Peer("127.0.0.1", server.port)],
-    )
+    async with opened(server, tmp_path / "intake", FetchLimits()) as fetcher:
+        yield fetcher
+
+
+@pytest.fixture
+async def hasty(server: FaultyServer, tmp_path: Path) -> AsyncIterator[Fetcher]:
+    """One that waits for nothing, for what is never to come."""
+    async with opened(server, tmp_path / "intake", HASTY) as fetcher:
+        yield fetcher
+
+
+@asynccontextmanager
+async def opened(server: FaultyServer, folder: Path, limits: FetchLimits) -> AsyncIterator[Fetcher]:
+    peer = Peer("127.0.0.1", server.port)
+    fetcher = Fetcher(Intake(folder), limits=limits, trusted_peers=[peer])
     yield fetcher
     await fetcher.aclose()
-    assert list((tmp_path / "intake").iterdir()) == []
+    assert list(folder.iterdir()) == []  # noqa: ASYNC240 (in a test nobody waits)
 
 
 async def fetch(fetcher: Fetcher, url: str, *, max_bytes: int = 100_000) -> bytes:
@@ -201,7 +212,7 @@ async def test_exactly_the_limit_is_taken(server: FaultyServer, fetcher: Fetcher
 
 
 async def test_a_body_that_drips_meets_the_total_deadline(
-    server: FaultyServer, fetcher: Fetcher
+    server: FaultyServer, hasty: Fetcher
 ) -> None:
     async def drip(writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
@@ -214,14 +225,14 @@ async def test_a_body_that_drips_meets_the_total_deadline(
     began_s = time.monotonic()
 
     with pytest.raises(DownloadFailed, match=r"took longer than 1\.5 s") as caught:
-        await fetch(fetcher, server.url("/a"))
+        await fetch(hasty, server.url("/a"))
 
     assert caught.value.may_retry
-    assert 1.4 < time.monotonic() - began_s < 5
+    assert 1.4 < time.monotonic() - began_s < 20
 
 
 async def test_headers_that_drip_meet_the_total_deadline(
-    server: FaultyServer, fetcher: Fetcher
+    server: FaultyServer, hasty: Fetcher
 ) -> None:
     async def drip(writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\n")
@@ -233,12 +244,12 @@ async def test_headers_that_drip_meet_the_total_deadline(
     server.answers["/a"] = drip
 
     with pytest.raises(DownloadFailed, match=r"took longer than 1\.5 s"):
-        await fetch(fetcher, server.url("/a"))
+        await fetch(hasty, server.url("/a"))
 
 
 @pytest.mark.parametrize("beginning", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"])
 async def test_a_server_that_falls_silent_is_given_up(
-    server: FaultyServer, fetcher: Fetcher, beginning: bytes
+    server: FaultyServer, hasty: Fetcher, beginning: bytes
 ) -> None:
     async def stall(writer: asyncio.StreamWriter) -> None:
         writer.write(beginning)
@@ -248,7 +259,7 @@ async def test_a_server_that_falls_silent_is_given_up(
     server.answers["/a"] = stall
 
     with pytest.raises(DownloadFailed, match="does not answer"):
-        await fetch(fetcher, server.url("/a"))
+        await fetch(hasty, server.url("/a"))
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ from sayso.webhooks.signing import new_secret, verify
 from sayso.webhooks.store import Outgoing
 from tests.builders import NOON, a_generation, an_account
 from tests.inbox import Inbox, opened_inbox
-from tests.services import MODEL, Body, Service, started
+from tests.services import MODEL, Body, Service, eventually, started
 from tests.workshop import MODEL as WORKSHOP_MODEL
 
 SECRET: Final = new_secret(bytes(range(32)))
@@ -217,7 +217,7 @@ async def test_a_slow_receiver_is_cut_off_and_holds_up_nobody(post: Post) -> Non
     begun = time.monotonic()
     await post.turn()
 
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 20  # The receiver would take thirty seconds.
     states = {row.generation_id: row.state for row in await post.rows()}
     assert states == {"g1": "pending", "g2": "delivered"}
 
@@ -297,10 +297,7 @@ async def test_the_loop_wakes_for_a_webhook_and_stops(post: Post) -> None:
     await asyncio.sleep(0.05)
 
     await post.put("completed")
-    for _ in range(100):
-        if post.receiver.got:
-            break
-        await asyncio.sleep(0.02)
+    await eventually(lambda: bool(post.receiver.got))
 
     post.sender.stop()
     await running

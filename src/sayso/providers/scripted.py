@@ -142,6 +142,7 @@ class ScriptedProvider:
         self._unsent: set[Nonce] = set()
         self._open = asyncio.Event()
         self._open.set()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.traits = traits
         self.counts: Counter[str] = Counter()
         self.callback_secret = new_callback_secret()
@@ -168,8 +169,11 @@ class ScriptedProvider:
         self._open.clear()
 
     def resume_calls(self) -> None:
-        """Answer again, the calls that hang included."""
-        self._open.set()
+        """Answer again, the calls that hang included; from any thread."""
+        if self._loop is not None and self._loop.is_running() and not _is_on_a_loop():
+            self._loop.call_soon_threadsafe(self._open.set)
+        else:
+            self._open.set()
 
     @property
     def created(self) -> Mapping[ProviderId, Nonce]:
@@ -185,7 +189,7 @@ class ScriptedProvider:
     async def submit(self, attempt: Attempt, inputs: LipSyncInputs) -> Prediction:
         """Create a prediction as the next script has it."""
         self.counts["create"] += 1
-        await self._open.wait()
+        await self._answering()
         earlier = self._by_nonce.get(attempt.nonce)
         if self.traits.submit_is_idempotent and earlier:
             return self._look(earlier[0])
@@ -213,7 +217,7 @@ class ScriptedProvider:
         """Look at predictions; a call covers `reads_per_call` of them."""
         self.counts["read"] += -(-len(ids) // self.traits.reads_per_call)
         self.counts["looks"] += len(ids)
-        await self._open.wait()
+        await self._answering()
         if self._faults.reads:
             raise self._faults.reads.popleft()
         if self._answers_any_id:
@@ -224,7 +228,7 @@ class ScriptedProvider:
     async def find(self, nonce: Nonce, *, since: Instant) -> Prediction | NeverSent | None:
         """Search for a nonce among what is listed by now."""
         self.counts["find"] += 1
-        await self._open.wait()
+        await self._answering()
         if self._faults.reads:
             raise self._faults.reads.popleft()
         now = self._clock.now()
@@ -237,7 +241,7 @@ class ScriptedProvider:
     async def cancel(self, provider_id: ProviderId) -> None:
         """Cancel a prediction, unless it has ended or ignores that."""
         self.counts["cancel"] += 1
-        await self._open.wait()
+        await self._answering()
         if self._faults.cancels:
             raise self._faults.cancels.popleft()
         running = self._by_id.get(provider_id)
@@ -249,7 +253,7 @@ class ScriptedProvider:
     async def save_output(self, provider_id: ProviderId, output: str, target: Path) -> None:
         """Write a grey video that is as long as the speech."""
         self.counts["save"] += 1
-        await self._open.wait()
+        await self._answering()
         running = self._known(provider_id)
         if output != _output_of(running) or running.script.output == "lost":
             raise OutputLost("The provider no longer has the video.")
@@ -260,7 +264,7 @@ class ScriptedProvider:
     async def callback_secrets(self) -> Sequence[str]:
         """Tell with which secret callbacks are signed."""
         self.counts["secret"] += 1
-        await self._open.wait()
+        await self._answering()
         if self._faults.reads:
             raise self._faults.reads.popleft()
         return [self.callback_secret]
@@ -279,6 +283,11 @@ class ScriptedProvider:
         return json.dumps({"id": seen.provider_id, "status": seen.status}).encode()
 
     # How it works.
+
+    async def _answering(self) -> None:
+        """Hang while calls are held."""
+        self._loop = asyncio.get_running_loop()
+        await self._open.wait()
 
     def _create(self, nonce: Nonce, script: Script, speech_s: float) -> _Running:
         identifier = ProviderId(f"scripted-{nonce[:12]}-{len(self._by_id)}")
@@ -376,6 +385,14 @@ class ScriptedProvider:
 _BAD_LUCK: Final = Failure(
     FailureKind.PERMANENT, "provider_failed", "The provider could not make the video.", "scripted"
 )
+
+
+def _is_on_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _output_of(running: _Running) -> str:
