@@ -276,6 +276,7 @@ def test_a_portrait_is_cropped_before_it_is_handed_in(sound_page: Page, quick: S
     assert part["face"]["x"] == pytest.approx(whole["face"]["x"] - whole["width"] * 0.1, abs=4)
     # Escape keeps what there was.
     page.click("#crop")
+    expect(left).to_be_focused()
     page.keyboard.press("Shift+ArrowRight")
     page.keyboard.press("Escape")
     expect(page.locator("dialog[open]")).to_have_count(0)
