@@ -24,7 +24,7 @@ import pytest
 from sayso.media.audio import read_speech
 
 SAYSO: Final = [sys.executable, "-m", "sayso"]
-SECONDS: Final = 120
+SECONDS: Final = 240
 
 
 def sayso(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:

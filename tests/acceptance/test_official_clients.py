@@ -34,7 +34,7 @@ from tests.tls_front import Front, opened_front
 PAGE: Final = ROOT / "docs" / "how-to" / "use-the-replicate-clients.md"
 CLIENTS: Final = ROOT / "tests" / "clients"
 KEY: Final = "r8_the_key_of_this_service"
-RUN_S: Final = 90
+RUN_S: Final = 240
 
 pytestmark = [pytest.mark.timeout(INSTALL_S + 2 * RUN_S), pytest.mark.xdist_group("clients")]
 

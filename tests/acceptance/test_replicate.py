@@ -7,6 +7,7 @@ moved by hand; then another Sayso, whose own engine makes a real video.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 import sqlite3
 import time
@@ -20,8 +21,10 @@ from typing import Any, Final
 import httpx
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import func, or_, select
 
 from sayso.clock import SettableClock
+from sayso.db.tables import generations
 from sayso.db.tx import Topic, announce
 from sayso.http.app import make_app
 from sayso.http.serving import running_service
@@ -74,19 +77,33 @@ class Customer:
         """Look until it has ended, as the clock goes on; return what was new each time."""
         seen = [await self.check(body)]
         for _ in range(900):
-            self.clock.advance(every_s)
-            # The reconciler rests by real time: wake it.
-            await self.services.db.write(lambda tx: announce(tx, Topic.DUE))
-            await asyncio.sleep(0.02)
+            await self.live(every_s)
             now = await self.check(body)
             if now != seen[-1]:
                 seen.append(now)
             if is_final(now):
                 return seen
-            if now["progress"]["stage"] == "storing":
-                # A real download and a real probe: they take real time.
-                await asyncio.sleep(0.2)
         raise AssertionError(seen[-1])
+
+    async def live(self, seconds: float) -> None:
+        """Let time pass, and wait until everything is done that is due by then.
+
+        Calls, downloads and probes take real time, in which the clock stands still.
+        """
+        self.clock.advance(seconds)
+        # The reconciler rests by real time: wake it.
+        await self.services.db.write(lambda tx: announce(tx, Topic.DUE))
+        now, g = self.clock.now(), generations.c
+        busy = (
+            select(func.count())
+            .select_from(generations)
+            .where(g.completed_at.is_(None), or_(g.due_at <= now, g.lease_until > now))
+        )
+        async with asyncio.timeout(120):
+            for pause_s in itertools.repeat(0.005):
+                if not await self.services.db.read_point(lambda tx: tx.execute(busy).scalar_one()):
+                    return
+                await asyncio.sleep(pause_s)
 
     async def money(self) -> tuple[int, int]:
         """Return the balance and what is held."""
@@ -251,9 +268,7 @@ async def test_a_generation_survives_a_while_without_credit(customer: Customer) 
     customer.upstream.switch(credit="none")
     started = await customer.ask()
     for _ in range(4):
-        customer.clock.advance(10)
-        await customer.services.db.write(lambda tx: announce(tx, Topic.DUE))
-        await asyncio.sleep(0.1)
+        await customer.live(10)
     customer.upstream.switch(credit="good")
 
     final = (await customer.poll(started))[-1]
@@ -268,10 +283,8 @@ async def test_a_generation_survives_a_while_without_credit(customer: Customer) 
 async def test_a_cancel_ends_it_there_too(customer: Customer) -> None:
     customer.upstream.will(RUNS["stuck_processing"])
     started = await customer.ask()
-    for _ in range(500):
-        if customer.upstream.predictions:
-            break
-        await asyncio.sleep(0.02)
+    await customer.live(1)
+    assert customer.upstream.predictions
     await customer.http.post(started["urls"]["cancel"])
     final = (await customer.poll(started))[-1]
 
@@ -333,7 +346,7 @@ def free_port() -> int:
 def test_one_sayso_is_anothers_replicate(
     way: str, tmp_path: Path, small_portrait: Path, short_speech: Path
 ) -> None:
-    """With callbacks nobody looks for a minute; without a public address looks do it alone."""
+    """With callbacks nobody looks for a minute, but when told; without, looks do it alone."""
     with (
         two_saysos(tmp_path, with_callbacks=way == "callbacks") as url,
         httpx.Client(base_url=url, timeout=60, trust_env=False) as http,
@@ -342,15 +355,13 @@ def test_one_sayso_is_anothers_replicate(
             "imageUrl": data_url(small_portrait, "image/jpeg"),
             "audioUrl": data_url(short_speech, "audio/wav"),
         }
-        began = time.monotonic()
         started = http.post("/api/generate-lipsync", json=order).json()
         assert started["model"] == WAN
         final = until_final(http, started)
-        took_s = time.monotonic() - began
 
         assert final["status"] == "succeeded", final
         assert final["credits"]["state"] == "captured"
-        assert took_s < 45
+        assert (callbacks_to(tmp_path / "service") > 0) is (way == "callbacks")
         # What the upstream takes for it is known, by its own measure of the video.
         assert cost_of(tmp_path / "service") == pytest.approx(10_000 * SPEECH_S, rel=0.1)
         video = tmp_path / "video.mp4"
@@ -362,6 +373,13 @@ def test_one_sayso_is_anothers_replicate(
     assert probe.width > 200
 
 
+def callbacks_to(folder: Path) -> int:
+    """Return how many attempts of a service were called back about."""
+    query = "SELECT count(*) FROM predictions WHERE called_at IS NOT NULL"
+    with closing(sqlite3.connect(folder / "sayso.db")) as database:
+        return int(database.execute(query).fetchone()[0])
+
+
 def cost_of(folder: Path) -> int:
     """Return what the predictions of a service have cost it, in micros."""
     with closing(sqlite3.connect(folder / "sayso.db")) as database:
@@ -370,7 +388,7 @@ def cost_of(folder: Path) -> int:
 
 
 def until_final(http: httpx.Client, started: Body) -> Body:
-    end = time.monotonic() + 90
+    end = time.monotonic() + 240
     query = {"prediction_id": started["prediction_id"]}
     while True:
         body: Body = http.get("/api/check-lipsync", params=query).json()

@@ -29,8 +29,6 @@ from tests.upstream.switches import HookHabits
 WAN: Final = "wan-video/wan-2.2-s2v"
 RUN: Final = Run(script=Script(start_s=0.3, run_s=0.7), video_s=SPEECH_S)
 
-pytestmark = pytest.mark.timeout(180)
-
 
 @dataclass
 class Shop:
@@ -75,7 +73,7 @@ def test_callbacks_end_what_nobody_looks_at(shop: Shop) -> None:
     upstream.will(RUN, RUN, RUN, RUN, flagged)
 
     ids = [service.start(model=WAN) for _ in range(6)]
-    ends = [service.until_final(identifier, timeout_s=90) for identifier in ids]
+    ends = [service.until_final(identifier, timeout_s=240) for identifier in ids]
 
     statuses = sorted(body["status"] for body in ends)
     assert statuses == ["failed", *["succeeded"] * 5]
@@ -95,7 +93,7 @@ def test_callbacks_end_what_nobody_looks_at(shop: Shop) -> None:
 
 
 def test_links_and_callbacks_are_open_to_whoever_signs(shop: Shop) -> None:
-    shop.service.until_final(shop.service.start(model=WAN), timeout_s=60)
+    shop.service.until_final(shop.service.start(model=WAN), timeout_s=240)
     [made] = shop.upstream.predictions.values()
     context = ssl.create_default_context(cafile=shop.front.authority)
     with httpx.Client(base_url=shop.front.url, verify=context, trust_env=False) as outside:
