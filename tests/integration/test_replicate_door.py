@@ -24,6 +24,7 @@ from tests.services import MODEL, PRICE_MICROS, Body, Service, started, until
 
 GOLDEN = ROOT / "tests" / "unit" / "golden" / "replicate" / "refusals.json"
 FINAL = {"succeeded", "failed", "canceled"}
+HOOK = "https://shop.example.com/hook"
 NO_PICTURE = "data:image/png;base64,AAAA"
 EXTRA = "additional_property_not_allowed"
 
@@ -224,7 +225,13 @@ def test_a_deployment_is_the_model_of_its_name(quick: Service) -> None:
         (lambda body: body.update(model=MODEL), "", EXTRA),
         (lambda body: body.update(webhook="http://10.0.0.1/hook"), "webhook", "format"),
         (lambda body: body.update(webhook=1), "webhook", "invalid_type"),
-        (lambda body: body.update(webhook_events_filter=["end"]), "webhook_events_filter", "enum"),
+        (
+            lambda body: body.update(webhook=HOOK, webhook_events_filter=["end"]),
+            "webhook_events_filter",
+            "enum",
+        ),
+        (lambda body: body.update(webhook_events_filter=["completed"]), "", "custom"),
+        (lambda body: body.update(webhook="", webhook_events_filter=[]), "", "custom"),
         (lambda body: body["input"].update(prompt="x\0"), "", "invalid_type"),
     ],
 )  # fmt: skip

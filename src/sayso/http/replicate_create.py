@@ -282,6 +282,8 @@ def _webhook_of(body: Mapping[str, Any]) -> tuple[str | None, tuple[Event, ...] 
     events = body.get("webhook_events_filter")
     if events is None:
         return url or None, ("completed",) if older else None
+    if not url:
+        raise field_fault("", "custom", "webhook_events_filter cannot be provided without webhook")
     if not isinstance(events, Sequence) or isinstance(events, str):
         raise field_fault("webhook_events_filter", "invalid_type", "Invalid type. Expected: array")
     for event in events:

@@ -41,7 +41,11 @@ def _object(required: Mapping[str, Schema], optional: Mapping[str, Schema] | Non
 _CREATE_OPTIONAL: Final = {
     "webhook": _TEXT_OR_NULL,
     "webhook_completed": _TEXT_OR_NULL,
-    "webhook_events_filter": {**_EVENTS, "type": ["array", "null"]},
+    "webhook_events_filter": {
+        **_EVENTS,
+        "type": ["array", "null"],
+        "description": "Which events are sent to `webhook`, without which it is refused.",
+    },
     "stream": {"description": "Taken for older clients; there is nothing to stream."},
 }
 _CREATE_HEADERS: Final = [
