@@ -152,16 +152,16 @@ async def test_a_late_success_of_a_lost_create_is_our_loss(shop_of: Any) -> None
 # Proven absent
 
 
-async def test_what_was_never_sent_is_sent_again_at_once(shop_of: Any) -> None:
-    shop = await shop_of(Script(run_s=1), Script(create=Create.UNSENT))
+async def test_what_was_never_sent_is_sent_again_without_a_search(shop_of: Any) -> None:
+    """A connection that was never made is a refusal: there is nothing to be found."""
+    shop = await shop_of(Script(run_s=1), Script(create=Create.REFUSED, retry_after_s=5))
     generation = await shop.start()
 
-    await shop.live(61)
+    done = await shop.live_until_final(generation)
 
-    # One search, after the settle time, instead of two.
-    assert shop.provider.counts["find"] == 1
-    assert shop.provider.counts["create"] == 2
-    assert (await shop.live_until_final(generation)).state is State.SUCCEEDED
+    assert done.state is State.SUCCEEDED
+    assert (shop.provider.counts["find"], shop.provider.counts["create"]) == (0, 2)
+    assert shop.clock.now() < after(NOON, 30)
 
 
 async def test_a_clock_that_jumps_proves_no_absence(shop_of: Any) -> None:

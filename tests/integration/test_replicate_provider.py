@@ -452,6 +452,32 @@ async def test_a_create_never_uses_a_connection_again(bench: Bench) -> None:
 # Money and limits.
 
 
+@pytest.mark.parametrize(
+    ("trouble", "means"),
+    [
+        (httpx.ConnectError, ProviderUnavailable),
+        (httpx.ConnectTimeout, ProviderUnavailable),
+        (httpx.PoolTimeout, ProviderUnavailable),
+        (httpx.WriteTimeout, ProviderTimedOut),
+        (httpx.WriteError, ProviderTimedOut),
+        (httpx.ReadTimeout, ProviderTimedOut),
+        (httpx.ReadError, ProviderTimedOut),
+        (httpx.RemoteProtocolError, ProviderTimedOut),
+    ],
+)
+async def test_only_a_connection_that_was_never_made_proves_that_nothing_was_sent(
+    bench: Bench, trouble: type[httpx.TransportError], means: type[ProviderError]
+) -> None:
+    def answer(_request: httpx.Request) -> httpx.Response:
+        raise trouble("no")
+
+    provider = bench.provider(transport=httpx.MockTransport(answer), public_url=PUBLIC)
+
+    with pytest.raises(ProviderError) as raised:
+        await provider.submit(bench.attempt(), INPUTS)
+    assert type(raised.value) is means
+
+
 async def test_without_credit_creates_wait_and_no_customer_reads_of_bills(bench: Bench) -> None:
     provider = bench.provider(public_url=PUBLIC)
     bench.upstream.switch(credit="none")

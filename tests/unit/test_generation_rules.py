@@ -58,7 +58,6 @@ from sayso.ids import AccountId, GenerationId, Nonce, ProviderId
 from sayso.providers.base import (
     Failure,
     FailureKind,
-    NeverSent,
     Prediction,
     PredictionStatus,
     ProviderTraits,
@@ -400,7 +399,7 @@ def test_a_rejected_create_is_the_end() -> None:
 def searched(
     job: Job,
     seconds: float,
-    found: Prediction | NeverSent | None = None,
+    found: Prediction | None = None,
     *,
     missed_for_s: float | None = None,
     **changes: Any,
@@ -462,19 +461,13 @@ def test_a_date_that_jumps_proves_nothing() -> None:
     assert searched(lost(missed_s=60), 520, missed_for_s=60) == Recreate()
 
 
-def test_what_was_never_sent_is_sent_again_at_once() -> None:
-    assert searched(lost(), 5, NeverSent()) == Recreate()
-    assert searched(lost(cancel_requested_at=at(4)), 5, NeverSent()).state is State.CANCELED
-
-
-@pytest.mark.parametrize("found", [None, NeverSent()])
-def test_what_was_fetched_is_never_absent(found: NeverSent | None) -> None:
+def test_what_was_fetched_is_never_absent() -> None:
     job = lost(missed_s=60, fetched_s=2)
 
-    assert searched(job, 300, found) == Search(due_at=at(360), missed_at=at(60))
+    assert searched(job, 300) == Search(due_at=at(360), missed_at=at(60))
     # The deadline is at 600 s; it ends after the grace, and not by a new attempt.
-    assert searched(job, 590, found).due_at == at(600)
-    end = searched(job, 630, found)
+    assert searched(job, 590).due_at == at(600)
+    end = searched(job, 630)
     assert (end.text, end.release_reason) == ("Generation timed out after 10 minutes", "expired")
 
 

@@ -48,7 +48,6 @@ from sayso.ids import GenerationId, Nonce, ProviderId
 from sayso.providers.base import (
     Attempt,
     LipSyncInputs,
-    NeverSent,
     Prediction,
     PredictionStatus,
     Provider,
@@ -244,7 +243,7 @@ class Lane:
         now = self._clock.now()
         return after_search(job, sought, now=now, traits=self.traits, policy=self._policy)
 
-    async def find(self, nonce: Nonce, submitted_at: Instant) -> Prediction | NeverSent | None:
+    async def find(self, nonce: Nonce, submitted_at: Instant) -> Prediction | None:
         """Search for the prediction of a create call that was made then."""
         async with self._reads:
             return await self._call(self.provider.find(nonce, since=after(submitted_at, -_SINCE_S)))

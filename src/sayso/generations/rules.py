@@ -36,7 +36,6 @@ from sayso.generations.policy import Policy
 from sayso.ids import AccountId, GenerationId, Nonce, ProviderId
 from sayso.providers.base import (
     FailureKind,
-    NeverSent,
     Prediction,
     PredictionStatus,
     ProviderTraits,
@@ -165,7 +164,7 @@ class Sought:
     has searched for it in vain, by a clock that does not jump.
     """
 
-    found: Prediction | NeverSent | None = None
+    found: Prediction | None = None
     is_answered: bool = True
     missed_for_s: float = 0
 
@@ -401,17 +400,14 @@ def after_search(
     input was fetched is not absent, whatever the lists say: it is searched for until its time is
     over.
     """
-    if isinstance(sought.found, Prediction):
+    if sought.found is not None:
         return Bind(sought.found)
-    is_unsent = isinstance(sought.found, NeverSent) and job.attempt.fetched_at is None
     stop = stop_of(job, now)
     if stop is not None:
         since = max(stop.since, job.attempt.submitted_at or job.created_at)
-        if is_unsent or now >= after(since, policy.cancel_grace_s):
+        if now >= after(since, policy.cancel_grace_s):
             return end_of(stop, job, traits)
         return Search(due_at=after(now, policy.stop_poll_s), missed_at=job.attempt.missed_at)
-    if is_unsent:
-        return _recreate(job, traits, policy)
     if not sought.is_answered:
         return _search_again(job, after(now, policy.poll_s), job.attempt.missed_at, now)
     return _after_miss(job, sought.missed_for_s, now=now, traits=traits, policy=policy)

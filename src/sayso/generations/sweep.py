@@ -23,7 +23,7 @@ from sayso.generations import evidence, strays
 from sayso.generations.lane import Lane
 from sayso.generations.policy import Policy
 from sayso.generations.strays import Lost, Stray
-from sayso.providers.base import NeverSent, Prediction
+from sayso.providers.base import Prediction
 
 T = TypeVar("T", Lost, Stray)
 
@@ -70,7 +70,7 @@ class Sweep:
             log.warning("a late search failed", code=error.code, raw=error.raw, **ids)
             return
         now = self._clock.now()
-        if isinstance(found, Prediction):
+        if found is not None:
             log.error("a create that was given up runs after all", **ids)
             provider_id = found.provider_id
 
@@ -79,8 +79,7 @@ class Sweep:
 
             await self._db.write(bind)
             return
-        is_over = (now - attempt.submitted_at) / SECOND >= self._policy.search_max_s
-        if isinstance(found, NeverSent) or is_over:
+        if (now - attempt.submitted_at) / SECOND >= self._policy.search_max_s:
             if attempt.fetched_at is not None:
                 log.error("a create was never found, though its input was fetched", **ids)
             await self._db.write(

@@ -4,7 +4,6 @@
     CallsBack           what one that sends signed callbacks knows besides
     TellsTrouble        what one says when it is refused, or gets no answers
     ProviderTraits      what the reconciler has to know about one
-    NeverSent           a search that proved that there is nothing to find
     Prediction          one attempt as the provider sees it, in our words
     Failure             why a prediction failed, and what follows from that
     Attempt             one try of a generation, written down before the call
@@ -156,11 +155,6 @@ class ProviderTraits:
     is_ours: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class NeverSent:
-    """A search proved that the create call never reached the provider."""
-
-
 class Provider(Protocol):
     """Who makes predictions. Every call is bounded in time by the provider's own client."""
 
@@ -183,7 +177,7 @@ class Provider(Protocol):
         """
         ...
 
-    async def find(self, nonce: Nonce, *, since: Instant) -> Prediction | NeverSent | None:
+    async def find(self, nonce: Nonce, *, since: Instant) -> Prediction | None:
         """Search what was created since then for the attempt with this nonce.
 
         None is not seen, which proves nothing by itself: lists lag behind. A search that could not

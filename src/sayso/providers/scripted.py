@@ -46,7 +46,6 @@ from sayso.providers.base import (
     Failure,
     FailureKind,
     LipSyncInputs,
-    NeverSent,
     Prediction,
     PredictionStatus,
     ProviderTraits,
@@ -66,8 +65,6 @@ class Create(StrEnum):
     """It never arrives; the caller sees a time-out."""
     LOST_ANSWER = "lost_answer"
     """The prediction runs; the caller sees a time-out."""
-    UNSENT = "unsent"
-    """The caller sees a time-out before anything was sent; a search proves that."""
     DOUBLED = "doubled"
     """The prediction runs twice; the caller learns of one of them."""
     REFUSED = "refused"
@@ -139,7 +136,6 @@ class ScriptedProvider:
         self._by_nonce: dict[Nonce, list[_Running]] = {}
         self._journal = journal
         self._answers_any_id = answers_any_id
-        self._unsent: set[Nonce] = set()
         self._open = asyncio.Event()
         self._open.set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -195,9 +191,6 @@ class ScriptedProvider:
             return self._look(earlier[0])
         script = self._next.popleft() if self._next else self._script
         match script.create:
-            case Create.UNSENT:
-                self._unsent.add(attempt.nonce)
-                raise ProviderTimedOut("The provider did not answer.")
             case Create.LOST_REQUEST:
                 raise ProviderTimedOut("The provider did not answer.")
             case Create.REFUSED:
@@ -225,7 +218,7 @@ class ScriptedProvider:
         known = ((identifier, self._by_id.get(identifier)) for identifier in ids)
         return {identifier: self._look(running) for identifier, running in known if running}
 
-    async def find(self, nonce: Nonce, *, since: Instant) -> Prediction | NeverSent | None:
+    async def find(self, nonce: Nonce, *, since: Instant) -> Prediction | None:
         """Search for a nonce among what is listed by now."""
         self.counts["find"] += 1
         await self._answering()
@@ -236,7 +229,7 @@ class ScriptedProvider:
             listed_at = after(running.created_at, running.script.listed_s)
             if running.created_at >= since and listed_at <= now:
                 return self._look(running)
-        return NeverSent() if nonce in self._unsent else None
+        return None
 
     async def cancel(self, provider_id: ProviderId) -> None:
         """Cancel a prediction, unless it has ended or ignores that."""
