@@ -59,7 +59,7 @@ def choose_speech(page: Page, path: Path) -> None:
 def expect_speech(page: Page) -> None:
     """Wait until the service has looked at the speech."""
     expect(page.locator("#speech-drop")).to_have_attribute("data-state", "ready", timeout=30_000)
-    expect(page.locator("#speech-hint")).not_to_contain_text("…", timeout=30_000)
+    expect(page.locator("#speech-range")).not_to_contain_text("…", timeout=30_000)
 
 
 def expect_ready(page: Page) -> None:

@@ -55,16 +55,24 @@ function card(model) {
   radio.addEventListener("change", () => choose(model));
   const price = model.rate_micros ? t("model.rate", { rate: money(model.rate_micros) }) : t("model.free");
   return node("label", { className: "model", title: model.description }, radio,
-    node("span", { className: "name" }, model.name),
+    node("span", { className: "name" }, ...named(model.name)),
     node("span", {}, price),
-    node("span", { className: "hint" }, model.available ? facts(model).join(" · ") : model.unavailable_because));
+    node("span", { className: "hint" }, ...(model.available ? facts(model) : [model.unavailable_because])));
+}
+
+/** `owner/name`, which may only be broken between the two. @param {string} name */
+function named(name) {
+  const at = name.indexOf("/") + 1;
+  return [node("span", { className: "owner" }, name.slice(0, at)), node("wbr"), node("b", {}, name.slice(at))];
 }
 
 /** Where it runs, how long it takes, how much it takes. @param {any} model */
 function facts(model) {
   const place = has(`runs.${model.provider}`) ? t(`runs.${model.provider}`) : model.provider;
   const isTight = model.max_seconds <= TIGHT_S;
-  return [place, ...typical(model), ...(isTight ? [t("model.limit", { limit: length(model.max_seconds) })] : [])];
+  const all = [place, ...typical(model), ...(isTight ? [t("model.limit", { limit: length(model.max_seconds) })] : [])];
+  // Broken between facts, not within one.
+  return all.flatMap((fact, index) => [...(index ? [" · "] : []), node("span", { className: "fact" }, fact)]);
 }
 
 /** @param {any} model */

@@ -7,6 +7,9 @@ import { t } from "./words.js";
 export const isNotifying = () =>
   "Notification" in window && Notification.permission === "granted" && recall("notify") === "yes";
 
+/** Whether the person, or the browser for them, has said no. */
+export const isRefused = () => "Notification" in window && Notification.permission === "denied";
+
 /** Turn it on or off; the browser asks the person once. Return whether it is on. */
 export async function toggleNotifying() {
   const isOn = !isNotifying() && (await Notification.requestPermission()) === "granted";

@@ -12,18 +12,21 @@
  */
 
 import { element, node, show } from "./dom.js";
-import { listHistory, markShown, prepareHistory, updateHistory } from "./history.js";
+import { forgetHistory, listHistory, markShown, prepareHistory, updateHistory } from "./history.js";
 import { currentRequest, offerModels, prepareOrder, quoteAgain, showProgress } from "./order.js";
 import { nowText } from "./outcome.js";
 import { call, isFinal } from "./service.js";
 import { leaveStage, openStage, prepareStage, shownBody, shownId, updateStage } from "./stage.js";
-import { follow } from "./stream.js";
+import { follow, tellDeleted } from "./stream.js";
 import { LANGUAGES, chooseLanguage, language, money, onLanguage, percent, t } from "./words.js";
 
 const BACK_MS = 3000;
 
 /** A stream that opens this soon after the page was loaded brings what it may have missed. */
 const FRESH_MS = 1500;
+
+/** A page that nobody saw for this long looks again: what was deleted elsewhere no stream tells. */
+const AWAY_MS = 5000;
 
 let credits = /** @type {any} */ (null);
 let hasModels = false;
@@ -72,7 +75,10 @@ async function showCredits() {
 
 function drawCredits() {
   if (!credits) return;
-  element("available").textContent = t("credits.available", { amount: money(credits.available_micros) });
+  // The sum by itself: on a phone the words stand below it, or what is held does.
+  const amount = money(credits.available_micros);
+  const [before, after] = t("credits.available", { amount }).split(amount);
+  element("available").replaceChildren(node("span", {}, before), node("b", {}, amount), node("span", {}, after));
   element("held-now").textContent = credits.held_micros ? t("credits.held", { amount: money(credits.held_micros) }) : "";
 }
 
@@ -102,6 +108,12 @@ async function onChange(body) {
     await showCredits().catch(() => {});
     quoteAgain();
   }
+}
+
+/** Another tab has deleted one: its row goes, and who looks at it is told. @param {string} id */
+async function onDeleted(id) {
+  forgetHistory(id);
+  if (id === shownId()) await openFromAddress();
 }
 
 /** There is a stream: what happened without it is looked up. The first one tells what has changed
@@ -154,11 +166,22 @@ prepareOrder(async (id) => {
   await open(id);
   await refresh().catch(() => {});
 });
-prepareStage({ onClosed: close, onOpen: open, onChanged: refresh });
-prepareHistory({ onOpen: open, onDeleted: (id) => id === shownId() && close() });
+prepareStage({ onClosed: close, onDeleted: tellDeleted, onOpen: open, onChanged: refresh });
+prepareHistory({
+  onOpen: open,
+  onDeleted: (id) => {
+    tellDeleted(id);
+    if (id === shownId()) close();
+  },
+});
 // What is needed later comes later: the preview with its inputs, what writes code when it is looked at.
 element("order").addEventListener("order", bringPreview);
 element("code-fold").addEventListener("toggle", async () => (await import("./snippets.js")).prepareSnippets(), { once: true });
 addEventListener("popstate", openFromAddress);
 await load().catch((problem) => show("order-error", problem.message));
-follow({ onChange, onConnect, onSilence });
+follow({ onChange, onDeleted, onConnect, onSilence });
+let hidden_at = Infinity;
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) hidden_at = Date.now();
+  else if (Date.now() - hidden_at > AWAY_MS) refresh().catch(() => {});
+});

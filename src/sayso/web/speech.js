@@ -272,16 +272,19 @@ function say(key, values = {}) {
 function render() {
   const hint = element("speech-hint");
   const wrong = speechProblem();
+  // What passes in a moment stands where there is room for it anyway, so that nothing moves.
+  const isDrawn = element("speech-drop").dataset.state === "ready";
+  const passing = isSpeechPending() && isDrawn ? t(said[0], said[1]) : "";
   hint.classList.toggle("error", Boolean(wrong) || said[0] === "");
   if (wrong) hint.textContent = wrong;
-  else if (!uploaded) hint.textContent = said[0] ? t(said[0], said[1]) : said[1].text;
-  else hint.textContent = notes().join(" ");
+  else if (uploaded) hint.textContent = notes().join(" ");
+  else hint.textContent = passing ? "" : said[0] ? t(said[0], said[1]) : said[1].text;
   const length_s = speechLength();
   const limit = model ? length(model.max_seconds) : "";
   element("speech-length").textContent =
     length_s === null ? (model ? t("speech.limit", { limit }) : "") : t("speech.length", { length: length(length_s, 1), limit });
-  element("speech-range").textContent = original?.name ?? "";
-  if (decoded && element("waveform").isTrimmed) {
+  element("speech-range").textContent = passing || original?.name || "";
+  if (!passing && decoded && element("waveform").isTrimmed) {
     const { from_s, to_s } = element("waveform").selection;
     element("speech-range").textContent = t("speech.range", { from: seconds(from_s, 1), to: seconds(to_s, 1) });
   }

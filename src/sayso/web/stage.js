@@ -10,7 +10,7 @@
  */
 
 import { element, hide, node, show } from "./dom.js";
-import { isNotifying, notifyOf, toggleNotifying } from "./notify.js";
+import { isNotifying, isRefused, notifyOf, toggleNotifying } from "./notify.js";
 import { refillOrder } from "./order.js";
 import { adviceFor, nowText, qualityOf, receiptRows } from "./outcome.js";
 import { call, check, generationPath, isFinal, newKey, post } from "./service.js";
@@ -34,7 +34,8 @@ let order = /** @type {any} */ (null);
 let receipt = /** @type {any} */ (null);
 let isCanceling = false;
 let turn = 0;
-/** @type {{onClosed: () => void, onOpen: (id: string) => Promise<void>, onChanged: () => Promise<void>}} */
+/** @type {{onClosed: () => void, onDeleted: (id: string) => void,
+ *   onOpen: (id: string) => Promise<void>, onChanged: () => Promise<void>}} */
 let hooks;
 
 export const shownId = () => shown?.id ?? null;
@@ -48,7 +49,13 @@ export function prepareStage(given) {
   element("again").addEventListener("click", again);
   element("change").addEventListener("click", change);
   element("another").addEventListener("click", () => hooks.onClosed());
-  element("notify").addEventListener("click", async () => drawNotify(await toggleNotifying()));
+  element("notify").addEventListener("click", async () => {
+    drawNotify(await toggleNotifying());
+    // Who has just said no learns what follows; who said it before was not asked again.
+    if (!isRefused()) return;
+    show("notify-refused");
+    element("cancel").focus();
+  });
   element("delete").addEventListener("click", () => askBeforeDeletion(true));
   element("delete-no").addEventListener("click", () => askBeforeDeletion(false));
   element("delete-yes").addEventListener("click", erase);
@@ -276,8 +283,10 @@ async function change() {
 
 async function erase() {
   await attempt("delete-yes", async () => {
-    await call(generationPath(shown.id), { method: "DELETE" });
+    const { id } = shown;
+    await call(generationPath(id), { method: "DELETE" });
     hooks.onClosed();
+    hooks.onDeleted(id);
     await hooks.onChanged();
   });
 }
@@ -306,11 +315,9 @@ function askBeforeDeletion(isAsked) {
 /** @param {boolean} isOn */
 function drawNotify(isOn) {
   const button = element("notify");
-  button.hidden = !("Notification" in window);
+  button.hidden = !("Notification" in window) || isRefused();
   button.setAttribute("aria-pressed", String(isOn));
-  const isRefused = "Notification" in window && Notification.permission === "denied";
-  button.disabled = isRefused;
-  button.textContent = t(isRefused ? "notify.refused" : isOn ? "notify.on" : "notify");
+  button.textContent = t(isOn ? "notify.on" : "notify");
 }
 
 async function copyId() {

@@ -20,8 +20,8 @@ export default {
   "key.submit": "Weiter",
 
   // The connection.
-  "connection.silent": "Der Dienst antwortet nicht. Neuer Versuch alle 5 Sekunden; was in Arbeit ist, läuft weiter.",
-  "connection.offline": "Keine Verbindung zum Netz. Was in Arbeit ist, läuft weiter und erscheint hier, sobald sie zurück ist.",
+  "connection.silent": "Der Dienst antwortet nicht. Was in Arbeit ist, läuft weiter; neuer Versuch folgt.",
+  "connection.offline": "Keine Verbindung zum Netz. Was in Arbeit ist, läuft weiter.",
   "connection.back": "Wieder verbunden.",
   "service.unreachable": "Der Dienst antwortet nicht. Läuft er noch?",
   "service.odd": "Der Dienst hat mit {status} geantwortet.",
@@ -151,6 +151,7 @@ export default {
   "code.copied": "Kopiert",
   "code.empty": "Mit Porträt und Aufnahme erscheint hier die Anfrage.",
   "code.links": "Die Links zu Ihren Dateien gelten einen Tag. Ein Programm lädt seine eigenen mit POST /api/uploads hoch.",
+  "code.reference": "Alles, was die API kann",
   "code.key": "SAYSO_API_KEY ist der Schlüssel dieses Dienstes.",
 
   // The free preview.
@@ -233,7 +234,7 @@ export default {
   "close": "Abbrechen",
 
   // The sample.
-  "sample.try": "Mit unserem Beispiel versuchen",
+  "sample.try": "Unser Beispiel ausprobieren",
 
   // The speech.
   "speech.label": "Aufnahme",
@@ -265,7 +266,7 @@ export default {
   "model.label": "Modell",
   "model.rate": "{rate}/s",
   "model.free": "kostenlos",
-  "model.typical": "{time} für 10 s",
+  "model.typical": "{time} für 10\u00a0s",
   "time.seconds": "etwa {n} s",
   "time.minutes": "etwa {n} min",
   "model.limit": "bis {limit}",
@@ -283,7 +284,7 @@ export default {
   "order.sending": "Wird begonnen …",
   "order.sum": "{seconds} × {rate} = {amount}",
   "order.free": "{seconds}, kostenlos",
-  "order.after": "Guthaben danach: {after}. Bezahlt wird erst, wenn das Video gespeichert ist.",
+  "order.after": "Guthaben danach: {after}. Bezahlt wird erst das gespeicherte Video.",
   "order.short": "Sie haben {available}. Kürzen Sie die Aufnahme, wählen Sie ein billigeres Modell, oder fügen Sie mit sayso credits grant Guthaben hinzu.",
   "order.need": "Mit Porträt und Aufnahme steht hier der Preis.",
   "order.need_portrait": "Wählen Sie zuerst ein Porträt.",

@@ -20,8 +20,8 @@ export default {
   "key.submit": "Continue",
 
   // The connection.
-  "connection.silent": "The service does not answer. Trying again every 5 seconds; what is being made goes on.",
-  "connection.offline": "You are offline. What is being made goes on, and shows up here when you are back.",
+  "connection.silent": "The service does not answer. Trying again; what is being made goes on.",
+  "connection.offline": "You are offline. What is being made goes on.",
   "connection.back": "Connected again.",
   "service.unreachable": "The service does not answer. Is it still running?",
   "service.odd": "The service answered {status}.",
@@ -151,6 +151,7 @@ export default {
   "code.copied": "Copied",
   "code.empty": "Choose a portrait and a speech to see the request.",
   "code.links": "The links to your files work for a day. A program uploads its own with POST /api/uploads.",
+  "code.reference": "Everything that the API can do",
   "code.key": "SAYSO_API_KEY is this service's key.",
 
   // The free preview.
@@ -236,7 +237,7 @@ export default {
   "model.label": "Model",
   "model.rate": "{rate}/s",
   "model.free": "free",
-  "model.typical": "{time} for 10 s",
+  "model.typical": "{time} for 10\u00a0s",
   "time.seconds": "about {n} s",
   "time.minutes": "about {n} min",
   "model.limit": "up to {limit}",
