@@ -24,7 +24,7 @@ Day: TypeAlias = Annotated[str | None, Parameter(help="A day in UTC, such as 202
 _SHOWN: Final = 5  # Of what is unmatched, in a text.
 _COLUMNS: Final = (
     *("day", "model", "done", "failed", "canceled"),
-    *("captured", "cost", "lost", "margin"),
+    *("captured", "cost", "unknown", "lost", "margin"),
 )
 _N_WORDS: Final = 2  # Columns of words stand to the left, those of numbers to the right.
 
@@ -97,8 +97,8 @@ def _spend_cells(sums: Sums) -> tuple[str, ...]:
     from sayso.credits.rules import dollars
 
     counts = (sums.succeeded, sums.failed, sums.canceled)
-    money = (sums.captured, sums.cost, sums.losses, sums.margin)
-    return (*map(str, counts), *map(dollars, money))
+    paid, left = (sums.captured, sums.cost), (sums.losses, sums.margin)
+    return (*map(str, counts), *map(dollars, paid), str(sums.unknown), *map(dollars, left))
 
 
 def _unmatches_of(spend: Spend) -> dict[str, Unmatches]:
@@ -135,6 +135,7 @@ def _sums_facts(sums: Sums) -> dict[str, Any]:
         "succeeded": sums.succeeded,
         "failed": sums.failed,
         "canceled": sums.canceled,
+        "cost_unknown": sums.unknown,
         **{name: decimal_text(amount) for name, amount in money.items()},
         **{f"{name}_micros": amount for name, amount in money.items()},
     }

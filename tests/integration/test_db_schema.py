@@ -18,6 +18,8 @@ from sayso.db.tables import LIVE_STATES, SYSTEM_ACCOUNTS, metadata
 from sayso.db.tx import Tx
 from sayso.db.upgrade import HEAD, migrate, revision, upgrade
 from sayso.errors import SchemaTooNew
+from sayso.ids import GenerationId
+from tests.builders import NOON, a_generation, a_prediction, an_account
 from tests.databases import PostgresServer
 
 pytestmark = pytest.mark.anyio
@@ -106,6 +108,57 @@ async def test_an_upgrade_that_fails_has_not_happened(empty: str) -> None:
     assert await db.read(shape) == []
     await upgrade(db)
     assert await db.read(revision) == HEAD
+    await db.close()
+
+
+async def test_an_earlier_cost_of_nothing_is_unknown_where_it_may_have_been(
+    empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What 0005 makes of the rows that it finds; all of each is kept, and so is their guard."""
+    earlier = {
+        # state, provider, cost, has it ended: what it cost
+        "a": ("succeeded", "replicate", 0, True, None),
+        "b": ("succeeded", "replicate", 7, True, 7),
+        "c": ("succeeded", "embedded", 0, True, 0),
+        "d": ("failed", "replicate", 0, True, 0),
+        "e": ("processing", "replicate", 0, False, None),
+        "f": ("refused", "replicate", 0, False, 0),
+        "g": ("submitting", "replicate", 0, True, None),
+    }
+
+    def fill(tx: Tx) -> None:
+        an_account(tx)
+        a_generation(tx, generation_id="old")
+        for number, (nonce, (state, provider, cost, is_over, _)) in enumerate(earlier.items(), 1):
+            a_prediction(
+                tx,
+                GenerationId("old"),
+                attempt=number,
+                nonce=nonce,
+                state=state,
+                provider=provider,
+                provider_id=f"id-{nonce}",
+                cost_micros=cost,
+                finished_at=NOON if is_over else None,
+                fetched_at=5,
+                twin_of=number,
+            )
+
+    db = await open_database(empty)
+    monkeypatch.setattr(upgrades, "HEAD", "0004")
+    await upgrade(db)
+    await db.write(fill)
+    kept = text("SELECT nonce, provider_id, state, fetched_at, twin_of FROM predictions")
+    before = await db.read(lambda tx: set(map(tuple, tx.execute(kept))))
+    monkeypatch.undo()
+    await upgrade(db)
+
+    costs = text("SELECT nonce, cost_micros FROM predictions")
+    found = await db.read(lambda tx: dict(map(tuple, tx.execute(costs))))
+    assert found == {nonce: row[-1] for nonce, row in earlier.items()}
+    assert await db.read(lambda tx: set(map(tuple, tx.execute(kept)))) == before
+    with pytest.raises(Exception, match="never changed"):
+        await db.write(lambda tx: tx.execute(text("UPDATE predictions SET nonce = 'x'")).rowcount)
     await db.close()
 
 

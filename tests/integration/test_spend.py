@@ -34,7 +34,7 @@ class Try:
     """An attempt of a plan."""
 
     state: str
-    cost: int
+    cost: int | None
     is_finished: bool
     is_lost: bool
     has_id: bool
@@ -54,11 +54,19 @@ class Plan:
 
     @property
     def cost(self) -> int:
-        return sum(one.cost for one in self.tries)
+        return sum(one.cost or 0 for one in self.tries)
 
     @property
     def losses(self) -> int:
-        return sum(one.cost for one in self.tries if one.is_lost)
+        return sum(one.cost or 0 for one in self.tries if one.is_lost)
+
+    @property
+    def unknown(self) -> tuple[int, ...]:
+        """The numbers of the attempts of which nobody knows what they cost."""
+        if self.model == FREE:
+            return ()
+        tries = enumerate(self.tries, start=1)
+        return tuple(n for n, one in tries if one.cost is None and one.state != "refused")
 
     @property
     def day(self) -> date:
@@ -87,12 +95,12 @@ def any_try(chance: random.Random) -> Try:
     state = chance.choice(
         ["succeeded", "failed", "canceled", "processing", "refused", "submitting"]
     )
-    cost = chance.choice([0, 0, 1, 190_000, 8_000_000_000])
+    cost = chance.choice([None, 0, 1, 190_000, 8_000_000_000])
     return Try(
         state=state,
         cost=cost,
         is_finished=state != "processing" and chance.random() < 0.8,
-        is_lost=cost > 0 and chance.random() < 0.5,
+        is_lost=bool(cost) and chance.random() < 0.5,
         has_id=state not in {"refused", "submitting"},
     )
 
@@ -134,6 +142,7 @@ def naive_lines(plans: Iterable[Plan]) -> tuple[Line, ...]:
             captured=plan.captured,
             cost=plan.cost,
             losses=plan.losses,
+            unknown=len(plan.unknown),
         )
         by_key.setdefault((plan.day, plan.model), []).append(one)
     return tuple(Line(*key, total_of(by_key[key])) for key in sorted(by_key))
@@ -152,20 +161,15 @@ def naive_without_capture(plans: Iterable[Plan]) -> set[Unmatched]:
         Unmatched(GenerationId(plan.id), number, plan.model, one.cost)
         for plan in plans
         for number, one in enumerate(plan.tries, start=1)
-        if plan.captured == 0 and one.cost > 0 and not one.is_lost
+        if plan.captured == 0 and one.cost and not one.is_lost
     }
 
 
 def naive_unknown(plans: Iterable[Plan]) -> set[Unmatched]:
     return {
-        Unmatched(GenerationId(plan.id), number, plan.model, one.cost)
+        Unmatched(GenerationId(plan.id), number, plan.model, None)
         for plan in plans
-        for number, one in enumerate(plan.tries, start=1)
-        if plan.model != FREE
-        and (
-            (not one.is_finished and one.state != "refused")
-            or (one.state == "succeeded" and one.cost == 0)
-        )
+        for number in plan.unknown
     }
 
 
@@ -211,7 +215,7 @@ async def test_any_history_adds_up_to_what_a_naive_sum_says(database: Database, 
         ):
             assert set(unmatches.newest) == naive
             assert unmatches.count == len(naive) == len(unmatches.newest)
-            assert unmatches.amount == sum(one.amount for one in naive)
+            assert unmatches.amount == sum(one.amount or 0 for one in naive)
 
 
 async def test_nothing_has_nothing_to_report(database: Database) -> None:

@@ -122,9 +122,9 @@ def _payments(world: World, rows: dict[str, Any], attempts: Sequence[Any]) -> It
             if state.status == "succeeded":
                 yield f"{identifier} was made for {world.made_for[identifier]}; nobody knows it"
             continue
-        if state.status == "succeeded" and attempt.cost_micros == 0:
+        if state.status == "succeeded" and not attempt.cost_micros:
             yield f"{identifier} succeeded, and what it cost was never written down"
-        if attempt.cost_micros > 0 and attempt.loss_transfer_id is None:
+        if attempt.cost_micros and attempt.loss_transfer_id is None:
             delivered[attempt.generation_id].append(identifier)
     for generation_id, paid in delivered.items():
         if len(paid) > 1:

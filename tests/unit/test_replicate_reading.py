@@ -65,7 +65,8 @@ def test_nothing_but_the_id_is_needed() -> None:
 
 
 def test_aborted_is_a_time_out_that_costs_nothing() -> None:
-    seen = to_prediction(a_body(status="aborted"), WAN)
+    by_run = replace(WAN, cost_per_run_s_micros=1_400)
+    seen = to_prediction(a_body(status="aborted"), by_run)
 
     assert seen.failure is not None
     assert seen.failure.kind is FailureKind.TIMEOUT
@@ -141,17 +142,18 @@ def test_times_at_the_ends_of_the_calendar_are_read(text: str) -> None:
     [
         ({"video_output_duration_seconds": 9.6, "predict_time": 112.0}, 192_000),
         ({"video_output_duration_seconds": 10}, 200_000),
-        ({"predict_time": 112.0}, 0),
-        ({"video_output_duration_seconds": None}, 0),
-        ({"video_output_duration_seconds": "9"}, 0),
-        ({"video_output_duration_seconds": -1}, 0),
-        ({"video_output_duration_seconds": True}, 0),
-        ({"video_output_duration_seconds": float("nan")}, 0),
-        (None, 0),
-        ([], 0),
+        ({"predict_time": 112.0}, None),
+        ({"video_output_duration_seconds": 0}, 0),
+        ({"video_output_duration_seconds": None}, None),
+        ({"video_output_duration_seconds": "9"}, None),
+        ({"video_output_duration_seconds": -1}, None),
+        ({"video_output_duration_seconds": True}, None),
+        ({"video_output_duration_seconds": float("nan")}, None),
+        (None, None),
+        ([], None),
     ],
 )
-def test_the_cost_is_by_seconds_of_video(metrics: object, cost: int) -> None:
+def test_the_cost_is_by_seconds_of_video(metrics: object, cost: int | None) -> None:
     body = a_body(status="succeeded", output=URL, metrics=metrics)
 
     assert to_prediction(body, WAN).cost_micros == cost
@@ -162,7 +164,19 @@ def test_the_cost_of_a_model_that_is_billed_by_its_run() -> None:
     canceled = a_body(status="canceled", metrics={"predict_time": 10.0})
 
     assert to_prediction(canceled, model).cost_micros == 14_000
-    assert to_prediction(a_body(metrics={"predict_time": 10.0}), model).cost_micros == 0
+    # Nobody knows what it comes to: it still runs, or does not say how long it ran.
+    assert to_prediction(a_body(metrics={"predict_time": 10.0}), model).cost_micros is None
+    assert to_prediction(a_body(status="failed"), model).cost_micros is None
+    assert to_prediction(a_body(status="succeeded", output=URL), model).cost_micros is None
+    assert to_prediction(canceled, None).cost_micros is None
+
+
+@pytest.mark.parametrize("status", ["failed", "canceled"])
+def test_no_video_costs_nothing_where_video_is_billed(status: str) -> None:
+    charged = a_body(status=status, metrics={"video_output_duration_seconds": 2})
+
+    assert to_prediction(a_body(status=status), WAN).cost_micros == 0
+    assert to_prediction(charged, WAN).cost_micros == 40_000
 
 
 def test_the_entry_of_a_prediction_is_the_one_that_fits_best() -> None:
@@ -218,7 +232,7 @@ def test_no_answer_breaks_the_reading(body: dict[str, Any]) -> None:
     seen = to_prediction({**body, "id": ID}, model_of(body, (WAN,)))
 
     words_of(body)
-    assert seen.cost_micros >= 0
+    assert seen.cost_micros is None or seen.cost_micros >= 0
 
 
 def test_a_deep_output_is_not_followed_to_its_end() -> None:

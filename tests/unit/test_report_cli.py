@@ -21,22 +21,34 @@ SPEND = Spend(
             "wan-video/wan-2.2-s2v",
             Sums(succeeded=12, failed=1, captured=2_400_000, cost=2_430_000, losses=30_000),
         ),
-        Line(date(2026, 11, 2), "a/b", Sums(canceled=3)),
+        Line(date(2026, 11, 2), "a/b", Sums(canceled=3, unknown=7)),
     ),
     captured_without_cost=NONE,
     cost_without_capture=Unmatches(1, 30_000, (Unmatched(GenerationId("g1"), 2, "a/b", 30_000),)),
     cost_unknown=Unmatches(
-        7, 0, tuple(Unmatched(GenerationId(f"g{n}"), 1, "a/b", 0) for n in range(7))
+        7, 0, tuple(Unmatched(GenerationId(f"g{n}"), 1, "a/b", None) for n in range(7))
     ),
 )
 
 
 def test_the_text_is_a_table_with_what_is_unmatched_below() -> None:
     assert _spend_text(SPEND).splitlines() == [
-        "day         model                  done  failed  canceled  captured   cost   lost  margin",
-        "2026-11-01  wan-video/wan-2.2-s2v    12       1         0     $2.40  $2.43  $0.03  -$0.03",
-        "2026-11-02  a/b                       0       0         3     $0.00  $0.00  $0.00   $0.00",
-        "total                                12       1         3     $2.40  $2.43  $0.03  -$0.03",
+        (
+            "day         model                  done  failed  canceled"
+            "  captured   cost  unknown   lost  margin"
+        ),
+        (
+            "2026-11-01  wan-video/wan-2.2-s2v    12       1         0"
+            "     $2.40  $2.43        0  $0.03  -$0.03"
+        ),
+        (
+            "2026-11-02  a/b                       0       0         3"
+            "     $0.00  $0.00        7  $0.00   $0.00"
+        ),
+        (
+            "total                                12       1         3"
+            "     $2.40  $2.43        7  $0.03  -$0.03"
+        ),
         "cost without a capture or a loss: 1 ($0.03): g1 (2)",
         "attempts whose cost is unknown: 7: g0 (1), g1 (1), g2 (1), g3 (1), g4 (1), ...",
     ]
@@ -51,6 +63,7 @@ def test_the_facts_have_whole_micros_beside_dollars() -> None:
         "succeeded": 12,
         "failed": 1,
         "canceled": 0,
+        "cost_unknown": 0,
         "captured": "2.40",
         "cost": "2.43",
         "losses": "0.03",
@@ -61,6 +74,8 @@ def test_the_facts_have_whole_micros_beside_dollars() -> None:
         "margin_micros": -30_000,
     }
     assert facts["total"]["succeeded"] == 12
+    assert facts["total"]["cost_unknown"] == 7
+    assert facts["cost_unknown"]["newest"][0]["amount_micros"] is None
     assert facts["cost_unknown"]["count"] == len(facts["cost_unknown"]["newest"]) == 7
     assert facts["cost_without_capture"]["newest"][0]["prediction_id"] == "g1"
 
@@ -79,5 +94,5 @@ def test_a_new_installation_has_nothing_to_report(
 
     assert code == 0
     assert capsys.readouterr().out.splitlines()[-1].split() == [
-        *("total", "0", "0", "0", "$0.00", "$0.00", "$0.00", "$0.00")
+        *("total", "0", "0", "0", "$0.00", "$0.00", "0", "$0.00", "$0.00")
     ]

@@ -102,11 +102,12 @@ def book_loss(
 ) -> TransferId | None:
     """Book what an attempt cost us as our loss: nobody will pay for it.
 
-    Returns the transfer, the same one when it is booked already; None if it cost nothing.
+    Returns the transfer, the same one when it is booked already; None if it cost nothing that we
+    know of.
     """
     this = and_(predictions.c.generation_id == generation_id, predictions.c.attempt == attempt)
     cost = tx.execute(select(predictions.c.cost_micros).where(this)).scalar_one()
-    if cost == 0:
+    if not cost:
         return None
     lost = _Transfer(
         id=TransferId(f"loss:{generation_id}:{attempt}"),

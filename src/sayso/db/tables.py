@@ -291,7 +291,7 @@ predictions: Final = _table(
     _text("provider_id", optional=True),
     _text("state"),
     _text("output", optional=True),  # Where the provider says its video lies.
-    _number("cost_micros", default=0),  # What the provider charges us.
+    _number("cost_micros", optional=True),  # What the provider charges us; NULL until known.
     _text("loss_transfer_id", ForeignKey("transfers.id"), optional=True),
     _text("raw_error", optional=True),  # The provider's own words, for operators.
     _json("metrics"),

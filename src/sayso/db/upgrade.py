@@ -16,7 +16,7 @@ from sayso.db.connect import Database
 from sayso.db.tx import Tx
 from sayso.errors import SchemaTooNew
 
-HEAD: Final = "0004"
+HEAD: Final = "0005"
 """The newest migration; a test compares it with the files."""
 
 _LOCK: Final = 0x5A_79_50  # Any number, as long as it stays the same.

@@ -9,8 +9,8 @@ so that a charge stands beside what it was for; a charge that becomes known late
 day. Amounts are whole micros, as they stand in the ledger and on the attempts.
 
 A charge is what the provider's own measures come to (`Model.cost_micros`). Where it does not say
-them, or nobody knows whether there was a prediction, the charge is unknown and counts as nothing:
-those attempts are listed.
+them, where an attempt has not ended, or nobody knows whether there was a prediction, the charge is
+unknown: it is missing in the sums, and those attempts are counted and listed.
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, literal, or_, select
+from sqlalchemy import ColumnElement, Select, and_, case, func, literal, select
 from sqlalchemy.sql.selectable import FromClause
 
 from sayso.clock import SECOND, Instant, from_datetime, to_datetime
 from sayso.db.tables import FINAL_STATES, Int64, generations, holds, predictions
 from sayso.db.tx import Tx
-from sayso.generations.rules import State
 from sayso.ids import GenerationId
 
 LISTED: Final = 100
@@ -40,7 +39,10 @@ p = predictions.c
 
 @dataclass(frozen=True, kw_only=True)
 class Sums:
-    """Generations by how they ended, and their money in micros. `cost` includes `losses`."""
+    """Generations by how they ended, and their money in micros.
+
+    `cost` includes `losses`, and misses what `unknown` attempts cost.
+    """
 
     succeeded: int = 0
     failed: int = 0
@@ -48,10 +50,11 @@ class Sums:
     captured: int = 0
     cost: int = 0
     losses: int = 0
+    unknown: int = 0
 
     @property
     def margin(self) -> int:
-        """What is left: captured credits less what the provider charged."""
+        """What is left: captured credits less what the provider charged, as far as it is known."""
         return self.captured - self.cost
 
 
@@ -66,17 +69,17 @@ class Line:
 
 @dataclass(frozen=True)
 class Unmatched:
-    """One side without the other; `amount` is what was captured or charged, 0 if unknown."""
+    """One side without the other; `amount` is what was captured or charged, None if unknown."""
 
     generation_id: GenerationId
     attempt: int | None
     model: str
-    amount: int
+    amount: int | None
 
 
 @dataclass(frozen=True)
 class Unmatches:
-    """How many there are, what they come to, and the newest of them."""
+    """How many there are, what they come to as far as that is known, and the newest of them."""
 
     count: int
     amount: int
@@ -124,7 +127,7 @@ def spend_of(
     when = _ended_within(since, until)
     charged = g.model.not_in(list(free_models))
     return Spend(
-        lines=tuple(_line(row) for row in tx.execute(_lines(when))),
+        lines=tuple(_line(row) for row in tx.execute(_lines(when, charged))),
         captured_without_cost=_unmatched(tx, _captured_without_cost(and_(when, charged))),
         cost_without_capture=_unmatched(tx, _cost_without_capture(when)),
         cost_unknown=_unmatched(tx, _cost_unknown(when, charged)),
@@ -144,12 +147,17 @@ def _start_of(day: date) -> Instant:
     return from_datetime(datetime(day.year, day.month, day.day, tzinfo=UTC))
 
 
-# What the attempts of a generation cost in all, and how much of that is booked as a loss.
+# What was not created costs nothing, though nobody wrote that down.
+_IS_UNKNOWN: Final = and_(p.cost_micros.is_(None), p.state.not_in(["refused", "absent"]))
+
+# What the attempts of a generation cost in all, how much of that is booked as a loss, and of how
+# many the cost is unknown.
 _CHARGES: Final = (
     select(
         p.generation_id,
         func.sum(p.cost_micros).label("cost"),
         func.sum(case((p.loss_transfer_id.is_not(None), p.cost_micros), else_=0)).label("losses"),
+        func.sum(case((_IS_UNKNOWN, 1), else_=0)).label("unknown"),
     )
     .group_by(p.generation_id)
     .subquery("charges")
@@ -160,9 +168,10 @@ _MONEY: Final = generations.outerjoin(holds, holds.c.generation_id == g.id).oute
 )
 _COST: Final = func.coalesce(_CHARGES.c.cost, 0)
 _LOSSES: Final = func.coalesce(_CHARGES.c.losses, 0)
+_UNKNOWN: Final = func.coalesce(_CHARGES.c.unknown, 0)
 
 
-def _lines(when: ColumnElement[bool]) -> Select[Any]:
+def _lines(when: ColumnElement[bool], charged: ColumnElement[bool]) -> Select[Any]:
     day = (g.completed_at // _DAY).label("day")
     return (
         select(
@@ -175,6 +184,7 @@ def _lines(when: ColumnElement[bool]) -> Select[Any]:
             func.sum(_CAPTURED).label("captured"),
             func.sum(_COST).label("cost"),
             func.sum(_LOSSES).label("losses"),
+            func.sum(case((charged, _UNKNOWN), else_=0)).label("unknown"),
         )
         .select_from(_MONEY)
         .where(when)
@@ -203,12 +213,7 @@ def _cost_without_capture(when: ColumnElement[bool]) -> Select[Any]:
 
 
 def _cost_unknown(when: ColumnElement[bool], charged: ColumnElement[bool]) -> Select[Any]:
-    """Select attempts without an end, with or without an id, and successes without a charge."""
-    open_ended = and_(p.finished_at.is_(None), p.state.not_in(["refused", "absent"]))
-    silent = and_(p.state == State.SUCCEEDED, p.cost_micros == 0)
-    return _unmatched_in(_ATTEMPTS, p.attempt, p.cost_micros).where(
-        when, charged, or_(open_ended, silent)
-    )
+    return _unmatched_in(_ATTEMPTS, p.attempt, p.cost_micros).where(when, charged, _IS_UNKNOWN)
 
 
 def _unmatched_in(
@@ -238,7 +243,12 @@ def _unmatched(tx: Tx, found: Select[Any]) -> Unmatches:
         int(count),
         int(amount),
         tuple(
-            Unmatched(GenerationId(row.id), row.attempt, row.model, int(row.amount))
+            Unmatched(
+                GenerationId(row.id),
+                row.attempt,
+                row.model,
+                None if row.amount is None else int(row.amount),
+            )
             for row in newest
         ),
     )

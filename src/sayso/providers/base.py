@@ -83,7 +83,8 @@ class Prediction:
 
     `output` says, in words that only the provider reads, where the video lies; a success may be
     without. `percent` is measured by the provider, of the rendering alone, None where it measures
-    nothing. `cost_micros` is what it charges us. `notices` are for the customer.
+    nothing. `cost_micros` is what it charges us, None where nobody knows (yet).
+    `notices` are for the customer.
     """
 
     provider_id: ProviderId
@@ -93,7 +94,7 @@ class Prediction:
     percent: int | None = None
     stage: str | None = None
     logs: str | None = None
-    cost_micros: int = 0
+    cost_micros: int | None = None
     started_at: Instant | None = None
     finished_at: Instant | None = None
     notices: tuple[Notice, ...] = ()

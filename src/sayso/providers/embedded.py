@@ -127,6 +127,7 @@ def to_prediction(render: Render) -> Prediction:
         failure=_failure_of(render) if render.state == "failed" else None,
         percent=percent,
         stage=_stage_of(render),
+        cost_micros=0,
         started_at=render.started_at,
         finished_at=render.finished_at,
         notices=render.notices,

@@ -68,7 +68,7 @@ def to_prediction(body: Mapping[str, Any], model: Model | None) -> Prediction:
         percent=percent_of(logs) if status is PredictionStatus.PROCESSING else None,
         stage=_STAGES.get(status),
         logs=shown_logs(logs),
-        cost_micros=_cost_of(body, model, status),
+        cost_micros=_cost_of(body, model, word),
         started_at=instant_of(body.get("started_at")),
         finished_at=instant_of(body.get("completed_at")),
     )
@@ -124,19 +124,23 @@ def _failure_of(word: str, error: str | None) -> Failure | None:
     return None
 
 
-def _cost_of(body: Mapping[str, Any], model: Model | None, status: PredictionStatus) -> int:
-    """Return what it costs us in micros by Replicate's own measures; 0 where it does not say.
+def _cost_of(body: Mapping[str, Any], model: Model | None, word: str) -> int | None:
+    """Return what it costs us in micros by Replicate's own measures; None where it does not say.
 
-    A model that is billed by the second of video costs nothing unless there is one.
+    What never began costs nothing; nor does a failure at a model that is billed by the second of
+    video, unless it says how long its video is.
     """
-    metrics = body.get("metrics")
-    if model is None or not isinstance(metrics, Mapping) or not status.is_final:
+    status = _STATUSES.get(word)
+    if word == "aborted":
         return 0
-    cost = model.cost_micros(
-        video_s=_number(metrics.get("video_output_duration_seconds")),
-        run_s=_number(metrics.get("predict_time")),
-    )
-    return cost or 0
+    if model is None or status is None or not status.is_final:
+        return None
+    metrics = body.get("metrics")
+    measured = metrics if isinstance(metrics, Mapping) else {}
+    video_s = _number(measured.get("video_output_duration_seconds"))
+    if video_s is None and status is not PredictionStatus.SUCCEEDED:
+        video_s = 0.0
+    return model.cost_micros(video_s=video_s, run_s=_number(measured.get("predict_time")))
 
 
 def instant_of(value: object) -> Instant | None:

@@ -92,7 +92,8 @@ class Script:
     """Whether a cancel has no effect, so that a late success follows."""
     cancel_s: float = 0
     """Time that a cancel takes."""
-    cost_micros: int = 0
+    cost_micros: int | None = 0
+    """What it charges when it has ended; None where it does not say."""
     output: Literal["there", "lost", "unavailable"] = "there"
     listed_s: float = 0
     """Time until a search finds it."""
@@ -178,7 +179,7 @@ class ScriptedProvider:
 
     def paid_micros(self) -> int:
         """Return what all predictions have cost so far."""
-        return sum(self._look(running).cost_micros for running in self._by_id.values())
+        return sum(self._look(running).cost_micros or 0 for running in self._by_id.values())
 
     # What a provider does.
 
