@@ -260,6 +260,28 @@ async def test_a_deadline_of_theirs_is_a_time_out(shop_of: OpenShop, upstream: U
     assert [upstream.state(made).status for made in upstream.predictions] == ["aborted"]
     assert (generation.status, generation.error_code) == ("failed", "timed_out")
     assert await shop.money() == RELEASED
+    assert await shop.attempts() == [("failed", 0)]
+
+
+async def test_what_they_gave_up_before_it_began_is_not_waited_for(
+    database: Database, tmp_path: Path, clock: SettableClock
+) -> None:
+    """Their clock is set, so that their deadline is over long before ours."""
+    theirs = SettableClock(NOON)
+    upstream = Upstream(theirs, run=RUNS["stuck_starting"])
+    shop = await ReplicateShop.open(database, tmp_path, upstream, clock)
+    shop.other_clocks.append(theirs)
+    generation = await shop.start()
+    await shop.live(30)
+    theirs.jump(700)
+
+    generation = await shop.live_until_final(generation, most_s=60)
+
+    assert [upstream.state(made).status for made in upstream.predictions] == ["aborted"]
+    assert generation.error == "Replicate did not start the generation in time."
+    assert await shop.attempts() == [("failed", 0)]
+    assert await shop.money() == RELEASED
+    await shop.close()
 
 
 # What becomes of calls.

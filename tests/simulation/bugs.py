@@ -24,7 +24,8 @@ from sayso.generations import claims, evidence, rules, steps, store, sweep
 from sayso.generations.rules import Recreate, Refused
 from sayso.generations.written import KeptVideo
 from sayso.ids import HoldId
-from sayso.providers import replicate
+from sayso.providers import replicate, replicate_reading
+from sayso.providers.base import PredictionStatus
 from tests.simulation.process import SimulatedKeeper
 
 Patch = pytest.MonkeyPatch
@@ -181,6 +182,12 @@ def _refused_is_sent(patch: Patch) -> None:
     patch.setattr(replicate.ReplicateProvider, "submit", submit)
 
 
+def _aborted_is_waited_for(patch: Patch) -> None:
+    """What the provider gave up before it began counts as not begun yet."""
+    waiting = {**replicate_reading._STATUSES, "aborted": PredictionStatus.STARTING}
+    patch.setattr(replicate_reading, "_STATUSES", waiting)
+
+
 BUGS: Final[Mapping[str, Bug]] = {
     put.__name__.removeprefix("_").replace("_", "-"): _bug(put)
     for put in (
@@ -197,5 +204,6 @@ BUGS: Final[Mapping[str, Bug]] = {
         _answers_need_the_claim,
         _intent_after_the_call,
         _refused_is_sent,
+        _aborted_is_waited_for,
     )
 }

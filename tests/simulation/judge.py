@@ -67,6 +67,7 @@ def judge(tx: Tx, world: World) -> Verdict:
         _orders(world, rows),
         _ends(tx, world, rows),
         _left_running(world),
+        _left_open(attempts),
         _payments(world, rows, attempts),
         world.overlaps,
     ):
@@ -111,6 +112,12 @@ def _left_running(world: World) -> Iterator[str]:
         yield f"{identifier} still runs at the provider, for nobody"
 
 
+def _left_open(attempts: Sequence[Any]) -> Iterator[str]:
+    for row in attempts:
+        if row.provider_id is not None and row.finished_at is None:
+            yield f"attempt {row.attempt} of {row.generation_id} never ended: {row.state}"
+
+
 def _payments(world: World, rows: dict[str, Any], attempts: Sequence[Any]) -> Iterator[str]:
     """What the provider made was delivered once, or is booked as our loss."""
     known = {row.provider_id: row for row in attempts if row.provider_id is not None}
@@ -141,6 +148,9 @@ def _count(
     counts["attempts"] += len(attempts)
     counts["twins"] += sum(row.twin_of is not None for row in attempts)
     counts["absent"] += sum(row.state == "absent" for row in attempts)
+    counts["aborted"] += sum(
+        world.upstream.state(made).status == "aborted" for made in world.upstream.predictions
+    )
     counts["losses"] += sum(row.loss_transfer_id is not None for row in attempts)
     counts["fetched"] += sum(row.fetched_at is not None for row in attempts)
     counts["provider calls"] += sum(world.upstream.counts.values())

@@ -361,6 +361,8 @@ def a_run(random: Random, weather: Weather) -> Run:
         return ordinary.failing(FAILURES["sensitive"])
     if drawn < 0.15:
         return Run(script=Script(start_s=5, end="never"))
+    if drawn < 0.18:
+        return Run(script=Script(start_s=10_000, ignores_cancel=True))
     return ordinary
 
 
