@@ -108,6 +108,187 @@ def test_the_history_goes_on_behind_its_first_page(sound_page: Page, quick: Serv
     expect(page.locator(row(first))).to_be_visible()
 
 
+def test_a_row_shows_the_face_in_a_box_that_was_there_before(
+    sound_page: Page, quick: Service
+) -> None:
+    """From the first percent, and whatever becomes of the generation."""
+    page = sound_page
+    quick.provider.will(Script(start_s=0, run_s=600))
+    generation_id = quick.start()
+    held: list[Route] = []
+    # Playwright marks the functions that it is given, which a method does not allow.
+    page.route("**/thumbnail", lambda route: held.append(route))  # noqa: PLW0108
+    page.goto(quick.url)
+    one = page.locator(row(generation_id))
+    expect(one.locator("img")).to_have_attribute("alt", "")
+    before = page.evaluate(BOXES, generation_id)
+    wait_for(page, lambda: any(generation_id in route.request.url for route in held))
+
+    for route in held:
+        route.continue_()
+
+    picture = one.locator("img")
+    expect(picture).to_have_js_property("naturalWidth", 96)
+    assert page.evaluate(BOXES, generation_id) == before
+    assert before["face"] == before["img"]
+    assert before["img"][2:] == [40, 40]
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    quick.http.post(f"/api/generations/{generation_id}/cancel")
+    expect(one).to_contain_text("Canceled")
+    expect(picture).to_have_js_property("naturalWidth", 96)
+    assert [url for url in asked if "thumbnail" in url] == []
+
+
+BOXES = """
+(id) => {
+  const row = document.querySelector(`[data-id="${id}"]`);
+  const box = (one) => {
+    const { x, y, width, height } = one.getBoundingClientRect();
+    return [x, y, width, height];
+  };
+  const [face, img] = [".face", "img"].map((part) => box(row.querySelector(part)));
+  return { row: box(row), face, img };
+}
+"""
+
+
+def wait_for(page: Page, is_so: Callable[[], bool], *, looks: int = 200) -> None:
+    """Wait for something that the page does, letting playwright hear of it."""
+    for _ in range(looks):
+        if is_so():
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError
+
+
+def test_a_row_without_a_picture_shows_a_silhouette(sound_page: Page, quick: Service) -> None:
+    """As those of older portraits do: nothing broken, and nothing asked for twice."""
+    page = sound_page
+    generation_id = quick.start()
+    quick.until_final(generation_id)
+    asked: list[str] = []
+
+    def refuse(route: Route) -> None:
+        asked.append(route.request.url)
+        route.fulfill(status=404, json={"code": "artifact_missing"})
+
+    page.route("**/thumbnail", refuse)
+    page.goto(quick.url)
+    one = page.locator(row(generation_id))
+
+    expect(one).to_be_visible()
+    expect(one.locator("img")).to_have_count(0)
+    box = one.locator(".face").bounding_box()
+    assert box is not None
+    assert (box["width"], box["height"]) == (40, 40)
+    assert "gradient" in one.locator(".face").evaluate("(e) => getComputedStyle(e).backgroundImage")
+    page.select_option("#filter", "succeeded")
+    page.select_option("#filter", "all")
+    expect(one).to_be_visible()
+    assert len([url for url in asked if generation_id in url]) == 1
+
+
+@pytest.mark.parametrize("width", [360, 768, 1000, 1366])
+def test_nothing_lies_over_the_history(
+    sound_page: Page, quick: Service, three: dict[str, str], width: int
+) -> None:
+    """Also where the form stays in view; what a row offers can be clicked."""
+    page = sound_page
+    page.set_viewport_size({"width": width, "height": 768})
+    page.goto(quick.url)
+    expect(page.locator("#models input").first).to_be_attached()
+    expect(page.locator(row(three["failed"]))).to_be_visible()
+
+    for status, generation_id in three.items():
+        one = page.locator(row(generation_id))
+        one.scroll_into_view_if_needed()
+        for part in (".entry", ".face", ".hint", ".remove"):
+            assert one.locator(part).first.evaluate(IS_ON_TOP), (status, part)
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+
+
+IS_ON_TOP = """
+(one) => {
+  const { left, top, width, height } = one.getBoundingClientRect();
+  return one.closest("li").contains(document.elementFromPoint(left + width / 2, top + height / 2));
+}
+"""
+
+
+def test_a_deletion_shows_in_every_tab_at_once(
+    sound_page: Page, quick: Service, three: dict[str, str]
+) -> None:
+    """From a row and from the stage, by the tab that has the stream and by one that has not."""
+    first, second = sound_page, sound_page.context.new_page()
+    first.goto(quick.url)
+    second.goto(f"{quick.url}/?prediction_id={three['failed']}")
+    for tab in (first, second):
+        for generation_id in three.values():
+            expect(tab.locator(row(generation_id))).to_be_visible()
+    expect(second.locator("#generation")).to_be_visible()
+    listed: list[str] = []
+    for tab in (first, second):
+        tab.on("request", lambda request: listed.append(request.url))
+
+    gone = first.locator(row(three["failed"]))
+    gone.locator(".remove").click()
+    gone.locator("[data-role=erase]").click()
+
+    expect(second.locator(row(three["failed"]))).to_have_count(0)
+    expect(second.locator("#generation")).to_be_hidden()
+    expect(second.locator("#empty")).to_contain_text("There is no such generation.")
+    assert [url for url in listed if url.endswith("/api/generations")] == []
+
+    second.locator(row(three["canceled"])).locator(".entry").click()
+    expect(second.locator("#prediction-id")).to_have_text(three["canceled"])
+    second.click("#delete")
+    second.click("#delete-yes")
+
+    expect(first.locator(row(three["canceled"]))).to_have_count(0)
+    expect(second.locator(row(three["canceled"]))).to_have_count(0)
+    expect(first.locator(row(three["succeeded"]))).to_be_visible()
+    second.close()
+
+
+def test_a_page_that_is_seen_again_looks_again(
+    sound_page: Page, quick: Service, three: dict[str, str]
+) -> None:
+    """No stream tells of a deletion on another device; a glance away is no reason to ask."""
+    page = sound_page
+    page.goto(quick.url)
+    one = page.locator(row(three["canceled"]))
+    expect(one).to_be_visible()
+    page.wait_for_load_state("networkidle")
+    quick.http.delete(f"/api/generations/{three['canceled']}")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+
+    page.evaluate(AWAY, 1)
+    page.wait_for_timeout(300)
+    assert [url for url in asked if url.endswith("/api/generations")] == []
+    expect(one).to_be_visible()
+    page.evaluate(AWAY, 20)
+
+    expect(one).to_have_count(0)
+    expect(page.locator(row(three["failed"]))).to_be_visible()
+
+
+AWAY = """
+(seconds) => {
+  const { now } = Date;
+  const turn = (hidden) => {
+    Object.defineProperty(document, "hidden", { configurable: true, value: hidden });
+    document.dispatchEvent(new Event("visibilitychange"));
+  };
+  turn(true);
+  Date.now = () => now() + 1000 * seconds;
+  turn(false);
+  Date.now = now;
+}
+"""
+
+
 def test_the_page_speaks_german_where_that_is_asked_for(
     chromium: Browser, quick: Service, three: dict[str, str]
 ) -> None:

@@ -2,8 +2,8 @@
 /**
  * What was made before: a list that the stream keeps fresh.
  *
- * A row opens its generation; one that has ended can be downloaded and deleted from here. Filters
- * look at what is loaded, and load more until there is enough to see.
+ * A row shows a face and opens its generation; one that has ended can be downloaded and deleted from
+ * here. Filters look at what is loaded, and load more until there is enough to see.
  */
 
 import { element, node } from "./dom.js";
@@ -23,6 +23,9 @@ const MOST_PAGES = 10;
 
 /** What is loaded, newest first. @type {Map<string, any>} */
 const bodies = new Map();
+/** Their pictures: a row is drawn again often, and its picture neither asked for nor decoded again.
+ * @type {Map<string, any>} */
+const faces = new Map();
 /** @type {string | null} */
 let next = null;
 let filter = "all";
@@ -50,7 +53,7 @@ export async function listHistory() {
   const oldest = page.generations.at(-1)?.created_at ?? "";
   // What the service no longer lists was deleted elsewhere.
   for (const [id, body] of bodies) {
-    if (!listed.has(id) && (body.created_at >= oldest || !page.next)) bodies.delete(id);
+    if (!listed.has(id) && (body.created_at >= oldest || !page.next)) drop(id);
   }
   if (!bodies.size) next = page.next;
   const older = [...bodies.values()].filter((body) => !listed.has(body.id));
@@ -78,6 +81,18 @@ export function updateHistory(body) {
   for (const one of newest) bodies.set(one.id, one);
   draw();
   return true;
+}
+
+/** Take out what was deleted elsewhere. @param {string} id */
+export function forgetHistory(id) {
+  if (drop(id)) draw();
+}
+
+/** @param {string} id */
+function drop(id) {
+  faces.delete(id);
+  if (doomed === id) doomed = null;
+  return bodies.delete(id);
 }
 
 /** Mark the row of what is on the stage. */
@@ -136,14 +151,25 @@ function drawEntry(body) {
 function describe(open, body) {
   const status = t(`status.${body.status}`);
   const progress = isFinal(body) ? status : `${status} ${percent(body.progress.percent)}`;
+  open.dataset.status = body.status;
   open.replaceChildren(
+    faceOf(body.id),
     node("span", { className: "line" },
-      node("span", { className: "when" }, moment(body.created_at)),
-      node("span", { className: `chip ${body.status}` }, progress)),
-    node("span", { className: "line hint" },
-      node("span", { className: "model-name" }, body.model),
+      node("span", { className: `chip ${body.status}` }, progress),
       node("span", {}, body.credits ? money(body.cost.amount_micros) : t("free"))),
+    node("span", { className: "hint", title: body.model }, node("span", { className: "when" }, moment(body.created_at)), ` · ${body.model}`),
   );
+}
+
+/** The picture of a row, in a box that shows a silhouette until there is one. @param {string} id */
+function faceOf(id) {
+  let face = faces.get(id);
+  if (!face) {
+    const picture = node("img", { alt: "", loading: "lazy", width: 40, height: 40, src: generationPath(id, "thumbnail") });
+    picture.addEventListener("error", () => picture.remove());
+    faces.set(id, (face = node("span", { className: "face" }, picture)));
+  }
+  return face;
 }
 
 /** @param {any} body */
@@ -185,9 +211,7 @@ async function erase(id) {
     }
   }
   element("history-error").hidden = true;
-  bodies.delete(id);
-  doomed = null;
-  draw();
+  forgetHistory(id);
   (rowOf(following)?.querySelector("button") ?? element("filter")).focus();
   hooks.onDeleted(id);
 }

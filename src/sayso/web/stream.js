@@ -6,6 +6,8 @@
  * in each tab, the seventh tab would wait for ever. So the tab that holds a lock has the stream and
  * tells the others what comes; when it closes, another one takes the lock. Without locks, which a
  * plain-http page on a LAN does not have, each tab has a stream of its own.
+ *
+ * The stream tells of what there is. What was deleted, the tab that did it tells the others.
  */
 
 const POLL_MS = 5000;
@@ -13,18 +15,24 @@ const POLL_MS = 5000;
 const SILENT_MS = 1500;
 const LOCK = "sayso-stream";
 
+/** Between the tabs of this browser. */
+const channel = window.BroadcastChannel && new BroadcastChannel(LOCK);
+
+/** Tell the other tabs that a generation is deleted. @param {string} id */
+export const tellDeleted = (id) => channel?.postMessage({ kind: "deleted", id });
+
 /**
- * Tell of every generation that changes, of each new connection (what happened before it may have
- * been missed), and of silence: at once, and then every few seconds.
+ * Tell of every generation that changes or is deleted in another tab, of each new connection (what
+ * happened before it may have been missed), and of silence: at once, and then every few seconds.
  *
- * @typedef {{onChange: (body: any) => void, onConnect: () => void, onSilence: () => void}} Hooks
+ * @typedef {{onChange: (body: any) => void, onDeleted: (id: string) => void,
+ *   onConnect: () => void, onSilence: () => void}} Hooks
  * @param {Hooks} hooks
  */
 export function follow(hooks) {
   const followed = new Followed(hooks);
-  if (!navigator.locks || !window.BroadcastChannel) return listen(followed.take);
-  const channel = new BroadcastChannel(LOCK);
-  channel.onmessage = (event) => followed.take(event.data);
+  if (channel) channel.onmessage = (event) => followed.take(event.data);
+  if (!channel || !navigator.locks) return listen(followed.take);
   navigator.locks.request(LOCK, () => {
     const say = (/** @type {Message} */ message) => {
       followed.take(message);
@@ -34,13 +42,13 @@ export function follow(hooks) {
     say({ kind: "silent" });
     const state = listen(say);
     // A tab that opens later asks how things stand.
-    channel.onmessage = (event) => event.data.kind === "ask" && channel.postMessage(state());
+    channel.onmessage = (event) => (event.data.kind === "ask" ? channel.postMessage(state()) : followed.take(event.data));
     return new Promise(() => {}); // Held until the tab is gone.
   });
   channel.postMessage({ kind: "ask" });
 }
 
-/** @typedef {{kind: "open" | "silent" | "ask"} | {kind: "change", body: any}} Message */
+/** @typedef {{kind: "open" | "silent" | "ask"} | {kind: "change", body: any} | {kind: "deleted", id: string}} Message */
 
 /** What this tab knows of the stream, wherever that is. */
 class Followed {
@@ -57,6 +65,7 @@ class Followed {
   /** @param {Message} message */
   take = (message) => {
     if (message.kind === "change") this.hooks.onChange(message.body);
+    if (message.kind === "deleted") this.hooks.onDeleted(message.id);
     if (message.kind === "open" && !this.isOpen) {
       this.isOpen = true;
       this.isTold = false;
