@@ -1,7 +1,7 @@
 """The system's chromium, driven by playwright; a page may not break, nor break its policy.
 
 page, sound_page    a page; one that fails the test when anything is wrong with it
-axe                 what axe-core finds wrong with a page, in light and in dark
+axe                 what is wrong with a page for anybody: in light, in dark, at each width
 npm_tools           the folder where axe-core and TypeScript are, installed once from their lock
 """
 
@@ -33,6 +33,21 @@ _ARGUMENTS = [
 _HERE = Path(__file__).parent
 # Nothing moves while colours are compared.
 _STILL = "*, ::before, ::after { transition: none !important; animation: none !important }"
+
+# What changes while axe looks at it confuses axe.
+_SCAN = """
+async () => {
+  for (let tries = 1; ; tries++) {
+    try {
+      return (await axe.run()).violations;
+    } catch (problem) {
+      if (tries === 10) throw problem;
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+  }
+}
+"""
+WIDTHS = (360, 768, 1366)
 
 _TELL_OF_VIOLATIONS = """
 addEventListener("securitypolicyviolation", (event) =>
@@ -95,7 +110,10 @@ def npm_tools(request: pytest.FixtureRequest, tool: Callable[[str], str]) -> Pat
 
 @pytest.fixture
 def axe(npm_tools: Path) -> Callable[[Page], list[str]]:
-    """Give what axe-core finds wrong with a page as it is, in light and in dark."""
+    """Give what is wrong with a page as it is for anybody.
+
+    Asked are axe-core, in light and in dark, and how wide it is on a phone, a tablet and a desk.
+    """
     script = (npm_tools / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
 
     def violations(page: Page) -> list[str]:
@@ -112,13 +130,26 @@ def axe(npm_tools: Path) -> Callable[[Page], list[str]]:
         found: list[str] = []
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
-            results = page.evaluate("async () => (await axe.run()).violations")
+            results = page.evaluate(_SCAN)
             found += [
                 f"{scheme}: {result['id']}: {node['html'][:160]} ({node['failureSummary']})"
                 for result in results
                 for node in result["nodes"]
             ]
         page.emulate_media(color_scheme="light")
-        return found
+        return found + too_wide(page)
 
     return violations
+
+
+def too_wide(page: Page) -> list[str]:
+    """Return the widths at which something runs out of the window."""
+    size = page.viewport_size
+    assert size is not None
+    wide = []
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": size["height"]})
+        if page.evaluate("document.documentElement.scrollWidth - innerWidth") > 0:
+            wide.append(f"too wide at {width} px")
+    page.set_viewport_size(size)
+    return wide

@@ -1,20 +1,25 @@
-"""Every state of a generation for everybody: axe-core in light and dark, and at each width."""
+"""Every state of the page for everybody: axe-core in light and dark, and at each width."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+from pydantic import SecretStr
 
 from sayso.providers.base import Failure, FailureKind
 from sayso.providers.scripted import Script
-from tests.services import MODEL, Body, Service, is_final
+from tests.browser.conftest import WIDTHS
+from tests.services import MODEL, Body, Service, is_final, started
 
 pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(120)]
 
 Axe = Callable[[Page], list[str]]
 
+KEY = "a key of twenty chars"
 UNHEARD = Failure(FailureKind.PERMANENT, "bad_audio", "The speech is not understood.")
 
 
@@ -36,59 +41,56 @@ def page_of(sound_page: Page, quick: Service) -> Iterator[Callable[[Script], Pag
             quick.http.post(f"/api/generations/{body['id']}/cancel")
 
 
-def overflow(page: Page) -> list[str]:
-    """Return the widths at which something runs out of the window."""
-    wide = []
-    for width in (360, 768, 1366):
-        page.set_viewport_size({"width": width, "height": 768})
-        if page.evaluate("document.documentElement.scrollWidth - innerWidth") > 0:
-            wide.append(f"too wide at {width} px")
-    return wide
+def wrong_of(found: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Return the states in which something is wrong."""
+    return {state: problems for state, problems in found.items() if problems}
 
 
-def test_a_generation_that_is_made_is_accessible(
-    page_of: Callable[[Script], Page], axe: Axe
-) -> None:
+def expect_inputs(page: Page) -> None:
+    """Wait until the service has looked at both inputs."""
+    expect(page.locator("#portrait-drop")).not_to_have_attribute(
+        "data-state", "pending", timeout=30_000
+    )
+    expect(page.locator("#quote")).to_contain_text("×", timeout=30_000)
+    expect(page.locator("#speech-range")).not_to_contain_text("…", timeout=30_000)
+
+
+def test_an_order_is_accessible(sound_page: Page, quick: Service, axe: Axe, tmp_path: Path) -> None:
+    page = sound_page
+    Image.new("RGB", (400, 400), "#778").save(tmp_path / "wall.png")
     found: dict[str, list[str]] = {}
-    page = page_of(Script(start_s=0, run_s=600))
-    expect(page.locator("#basis")).to_contain_text("Estimated", timeout=20_000)
-    found["estimated"] = axe(page) + overflow(page)
-    page.locator("#filter").focus()
-    page.context.set_offline(True)
-    expect(page.locator("#connection")).to_contain_text("offline", timeout=10_000)
-    found["offline"] = axe(page)
-    page.context.set_offline(False)
-    expect(page.locator("#connection")).to_be_hidden(timeout=15_000)
-    page.click("#cancel")
-    expect(page.locator("#stage-text")).to_have_text("Canceled", timeout=20_000)
-    found["canceled"] = axe(page) + overflow(page)
-    page.goto(f"{page.url[:-26]}nothing")
-    expect(page.locator("#empty")).to_be_visible()
-    found["missing"] = axe(page) + overflow(page)
+    page.goto(quick.url)
+    expect(page.locator("#models input").first).to_be_attached()
+    found["empty"] = axe(page)
+    page.locator("#generate").click(force=True)
+    found["something missing"] = axe(page)
+    page.click("#camera")
+    expect(page.get_by_role("button", name="Take it")).to_be_enabled(timeout=20_000)
+    found["the camera"] = axe(page)
+    page.keyboard.press("Escape")
+    page.click("#record")
+    expect(page.locator("#recorded")).to_have_text("0:01", timeout=20_000)
+    found["recording"] = axe(page)
+    page.click("#stop")
+    page.set_input_files("#portrait", tmp_path / "wall.png")
+    expect_inputs(page)
+    found["a bad portrait"] = axe(page)
+    page.check(f"input[value='{MODEL}']")
+    page.locator("#options-fold, .others").first.locator("summary").click()
+    page.set_input_files("#portrait", quick.portrait)
+    expect_inputs(page)
+    found["ready"] = axe(page)
+    page.click("#crop")
+    expect(page.locator(".crop-frame")).to_be_visible()
+    found["cropping"] = axe(page)
+    page.keyboard.press("Escape")
+    # What the service does not answer yet is on its way for as long as one likes.
+    page.route("**/api/uploads", lambda _: None)
+    page.set_input_files("#portrait", quick.portrait)
+    expect(page.locator("#portrait-hint")).to_contain_text("…")
+    found["handing in"] = axe(page)
 
-    assert {state: problems for state, problems in found.items() if problems} == {}
-
-
-def test_a_generation_that_has_ended_is_accessible(
-    page_of: Callable[[Script], Page], axe: Axe
-) -> None:
-    found: dict[str, list[str]] = {}
-    page = page_of(Script(start_s=0, run_s=0, end="failed", failure=UNHEARD))
-    expect(page.locator("#advice")).to_be_visible(timeout=20_000)
-    found["failed"] = axe(page) + overflow(page)
-    page = page_of(Script(start_s=0, run_s=0.2))
-    expect(page.locator("#quality")).to_be_visible(timeout=20_000)
-    page.click("#quality summary")
-    page.click("#receipt-fold summary")
-    found["succeeded"] = axe(page) + overflow(page)
-    page.click("#delete")
-    page.locator(".remove").last.click()
-    found["deleting"] = axe(page) + overflow(page)
-    page.select_option("#language", "de")
-    expect(page.locator("#stage-text")).to_have_text("Ihr Video ist fertig")
-    found["in German"] = axe(page) + overflow(page)
-
-    assert {state: problems for state, problems in found.items() if problems} == {}
+    assert wrong_of(found) == {}
 
 
 def test_preview_and_code_are_accessible(sound_page: Page, quick: Service, axe: Axe) -> None:
@@ -100,10 +102,113 @@ def test_preview_and_code_are_accessible(sound_page: Page, quick: Service, axe: 
     page.set_input_files("#portrait", quick.portrait)
     page.set_input_files("#speech", quick.speech)
     expect(page.locator("#code")).to_be_visible(timeout=20_000)
-    found["code"] = axe(page) + overflow(page)
+    found["code"] = axe(page)
     page.click("#preview-make")
     found["making a preview"] = axe(page)
     expect(page.locator("#preview-video")).to_be_visible(timeout=60_000)
-    found["a preview"] = axe(page) + overflow(page)
+    found["a preview"] = axe(page)
 
-    assert {state: problems for state, problems in found.items() if problems} == {}
+    assert wrong_of(found) == {}
+
+
+def test_on_every_screen_the_button_is_in_view(
+    chromium: Browser, quick: Service, small_portrait: Path
+) -> None:
+    """On a desk there is nothing to scroll for either."""
+    tall: dict[int, float] = {}
+    page = chromium.new_context().new_page()
+    page.goto(quick.url)
+    page.set_input_files("#portrait", small_portrait)
+    page.set_input_files("#speech", quick.speech)
+    expect_inputs(page)
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 768})
+        button = page.locator("#generate").bounding_box()
+        assert button is not None
+        assert button["y"] + button["height"] <= 768
+        tall[width] = page.evaluate("document.documentElement.scrollHeight - innerHeight")
+    page.context.close()
+
+    assert tall[1366] <= 0
+
+
+def test_a_generation_that_is_made_is_accessible(
+    page_of: Callable[[Script], Page], axe: Axe
+) -> None:
+    found: dict[str, list[str]] = {}
+    page = page_of(Script(start_s=600))
+    found["waiting"] = axe(page)
+    page.click("#cancel")
+    expect(page.locator("#stage-text")).to_have_text("Canceled", timeout=20_000)
+    found["canceled"] = axe(page)
+    page = page_of(Script(start_s=0, run_s=600))
+    expect(page.locator("#basis")).to_contain_text("Estimated", timeout=20_000)
+    found["estimated"] = axe(page)
+    page.goto(f"{page.url[:-26]}nothing")
+    expect(page.locator("#empty")).to_contain_text("There is no such generation.")
+    found["missing"] = axe(page)
+
+    assert wrong_of(found) == {}
+
+
+def test_a_generation_that_has_ended_is_accessible(
+    page_of: Callable[[Script], Page], axe: Axe
+) -> None:
+    found: dict[str, list[str]] = {}
+    page = page_of(Script(start_s=0, run_s=0, end="failed", failure=UNHEARD))
+    expect(page.locator("#advice")).to_be_visible(timeout=20_000)
+    found["failed"] = axe(page)
+    page = page_of(Script(start_s=0, run_s=0.2))
+    expect(page.locator("#quality")).to_be_visible(timeout=20_000)
+    page.click("#quality summary")
+    page.click("#receipt-fold summary")
+    found["succeeded"] = axe(page)
+    page.click("#delete")
+    page.locator(".remove").last.click()
+    found["deleting"] = axe(page)
+    page.select_option("#language", "de")
+    expect(page.locator("#stage-text")).to_have_text("Ihr Video ist fertig")
+    found["in German"] = axe(page)
+
+    assert wrong_of(found) == {}
+
+
+def test_the_key_is_asked_for_once_and_who_has_too_little_is_told_what_to_do(
+    sound_page: Page, tmp_path: Path, small_portrait: Path, short_speech: Path, axe: Axe
+) -> None:
+    page = sound_page
+    found: dict[str, list[str]] = {}
+    with started(
+        tmp_path,
+        portrait=small_portrait,
+        speech=short_speech,
+        api_key=SecretStr(KEY),
+        opening_balance_micros=30_000,
+    ) as service:
+        page.goto(service.url)
+        expect(page.locator("#key-dialog")).to_be_visible()
+        found["the key"] = axe(page)
+        page.fill("#key", "not the key at all")
+        page.click("#key-form button")
+        expect(page.locator("#key-error")).to_be_visible()
+        found["not the key"] = axe(page)
+        page.fill("#key", KEY)
+        page.click("#key-form button")
+        expect(page.locator("#available")).to_contain_text("$0.03 available")
+        page.reload()
+        expect(page.locator("#available")).to_contain_text("$0.03 available")
+        expect(page.locator("#key-dialog")).to_be_hidden()
+
+        page.check(f"input[value='{MODEL}']")
+        page.set_input_files("#portrait", small_portrait)
+        page.set_input_files("#speech", short_speech)
+        expect_inputs(page)
+        expect(page.locator("#balance")).to_contain_text("You have $0.03.")
+        page.locator("#generate").click(force=True)
+        expect(page.locator("#order-error")).to_contain_text("sayso credits grant")
+        assert service.http.get("/api/generations").json()["generations"] == []
+        found["out of credits"] = axe(page)
+        page.check("input[value='sayso/portrait']")
+        expect(page.locator("#generate")).to_have_attribute("aria-disabled", "false")
+
+    assert wrong_of(found) == {}

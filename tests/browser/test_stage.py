@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,18 +29,20 @@ window.EventSource = class extends EventSource {
       const at = performance.now();
       const body = JSON.parse(event.data);
       handler(event);
-      requestAnimationFrame(() => setTimeout(() => {
+      requestAnimationFrame(() => {
         const bar = document.getElementById("bar");
         const isOnStage = document.getElementById("prediction-id").textContent === body.id;
-        window.paints.push({
-          ms: performance.now() - at,
-          isShown: isOnStage && (bar.value === body.progress.percent || !bar.checkVisibility()),
-        });
-      }));
+        const isShown = bar.value === body.progress.percent || !bar.checkVisibility();
+        if (!isOnStage) return;
+        setTimeout(() => window.paints.push({ ms: performance.now() - at, isShown }));
+      });
     };
   }
 };
 """
+
+# How long and how large the video is, and how long it took.
+LONG_LARGE_AND_SOON = re.compile(r"^1\.\d\ss · \d+ kB · Made in 0:\d\d$")
 
 NOTIFICATIONS = """
 window.told = [];
@@ -90,32 +91,29 @@ def test_what_is_measured_is_shown_as_a_number(sound_page: Page, quick: Service)
     expect(page.locator("#stage-text")).to_have_text("Rendering")
     expect(page.locator("#still")).to_be_visible()
     expect(page).to_have_title(re.compile(r"^\d+% - Rendering · Sayso$"))
+    expect(page.locator("#icon")).to_have_attribute("href", "/web/icon-live.svg")
     before = page.locator("#elapsed").inner_text()
-    expect(page.locator("#elapsed")).not_to_have_text(before, timeout=3_000)
+    expect(page.locator("#elapsed")).not_to_have_text(before)
+    # Only who does not mind sees things move by themselves.
+    assert page.evaluate("document.getAnimations().length") > 0
+    page.emulate_media(reduced_motion="reduce")
+    assert page.evaluate("document.getAnimations().length") == 0
     cancel(quick, generation_id)
 
 
-def test_what_is_estimated_says_so(sound_page: Page, quick: Service) -> None:
+def test_an_estimate_says_so_and_a_cancel_what_it_does_to_the_price(
+    sound_page: Page, quick: Service
+) -> None:
     quick.provider.will(ENDLESS)
     generation_id = quick.start()
     quick.until(generation_id, lambda body: body["progress"]["basis"] == "estimated")
     page = sound_page
-
     look_at(page, quick, generation_id)
-
     expect(page.locator("#percent")).to_have_text(re.compile(r"^about \d+%$"))
     expect(page.locator("#generate-text")).to_have_text(
         re.compile(r"^GENERATING\.\.\. about \d+%$")
     )
     expect(page.locator("#basis")).to_contain_text("Estimated")
-    cancel(quick, generation_id)
-
-
-def test_a_cancel_says_what_it_does_to_the_price(sound_page: Page, quick: Service) -> None:
-    quick.provider.will(ENDLESS)
-    generation_id = quick.start()
-    page = sound_page
-    look_at(page, quick, generation_id)
     expect(page.locator("#cancel-effect")).to_contain_text("the $0.04 is released: you pay nothing")
     expect(page.locator("#held-now")).to_have_text("$0.04 held")
 
@@ -144,7 +142,18 @@ def test_a_failure_is_tried_again_with_its_inputs_from_any_device(
     expect(page.locator("#advice")).to_contain_text("Choose another recording")
     expect(page.locator("#settled")).to_have_text("$0.04 released: you pay nothing")
     expect(page.locator("#again")).to_have_text("Try again, for $0.04")
+    expect(page.locator("#icon")).to_have_attribute("href", "/web/icon-failed.svg")
 
+    # Into the form, to be changed.
+    page.click("#change")
+    expect(page.locator("#generation")).to_be_hidden()
+    expect(page.locator("#portrait-preview")).to_be_visible(timeout=20_000)
+    expect(page.locator("#prompt")).to_have_value("a person sings")
+    expect(page.locator("#generate")).to_have_attribute("aria-disabled", "false", timeout=20_000)
+    assert page.url == f"{quick.url}/"
+    expect(page.locator("#icon")).to_have_attribute("href", "/web/icon.svg")
+    page.go_back()
+    # Or once more as they are.
     page.click("#again")
 
     expect(page.locator("#settled")).to_have_text("held $0.04 → captured $0.04", timeout=20_000)
@@ -153,22 +162,6 @@ def test_a_failure_is_tried_again_with_its_inputs_from_any_device(
     assert page.url.endswith(another)
     order = quick.http.get(f"/api/generations/{another}/order").json()
     assert order == quick.http.get(f"/api/generations/{failed}/order").json()
-
-
-def test_the_inputs_of_a_failure_come_back_into_the_form(sound_page: Page, quick: Service) -> None:
-    quick.provider.will(Script(start_s=0, run_s=0, end="failed", failure=UNHEARD))
-    failed = quick.start(prompt="a person sings")
-    quick.until_final(failed)
-    page = sound_page
-    look_at(page, quick, failed)
-
-    page.click("#change")
-
-    expect(page.locator("#generation")).to_be_hidden()
-    expect(page.locator("#portrait-preview")).to_be_visible(timeout=20_000)
-    expect(page.locator("#prompt")).to_have_value("a person sings")
-    expect(page.locator("#generate")).to_have_attribute("aria-disabled", "false", timeout=20_000)
-    assert page.url == f"{quick.url}/"
 
 
 def test_a_generation_that_took_too_long_is_called_that(sound_page: Page, quick: Service) -> None:
@@ -199,6 +192,7 @@ def test_a_success_is_played_and_its_receipt_says_what_it_did_cost(
     quick.provider.will(Script(start_s=0, run_s=0.3))
     generation_id = quick.start()
     page = sound_page
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
 
     look_at(page, quick, generation_id)
 
@@ -211,7 +205,12 @@ def test_a_success_is_played_and_its_receipt_says_what_it_did_cost(
     page.click("#receipt-fold summary")
     for text in ("2 s × $0.02 = $0.04", "Captured", "test/scripted"):
         expect(page.locator("#receipt")).to_contain_text(text)
+    expect(page.locator("#took")).to_have_text(LONG_LARGE_AND_SOON)
     expect(page).to_have_title("Ready · Sayso")
+    expect(page.locator("#icon")).to_have_attribute("href", "/web/icon-ready.svg")
+    page.click("#copy")
+    expect(page.locator("#copy")).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == generation_id
     page.click("#another")
     expect(page.locator("#portrait-invite")).to_be_visible()
     page.go_back()
@@ -228,9 +227,10 @@ def test_a_change_is_painted_within_a_tenth_of_a_second(sound_page: Page, quick:
     look_at(page, quick, generation_id)
 
     expect(page.locator("#settled")).to_contain_text("captured", timeout=20_000)
-    paints = [paint for paint in page.evaluate("window.paints") if paint["isShown"]]
+    paints = page.evaluate("window.paints")
     assert len(paints) >= 3
-    # Half of them, as the machine that tests has other things to do at times.
+    # Always with the first frame, which comes at once; at times the machine has other things to do.
+    assert all(paint["isShown"] for paint in paints)
     assert sorted(paint["ms"] for paint in paints)[len(paints) // 2] <= 100
 
 
@@ -309,7 +309,9 @@ def test_a_service_that_starts_again_is_found_again(
         page.goto("about:blank")
 
 
-def test_offline_is_said_and_over_when_it_is_over(sound_page: Page, quick: Service) -> None:
+def test_offline_is_said_and_over_when_it_is_over(
+    sound_page: Page, quick: Service, axe: Callable[[Page], list[str]]
+) -> None:
     page = sound_page
     quick.provider.will(MEASURED)
     generation_id = quick.start()
@@ -319,6 +321,7 @@ def test_offline_is_said_and_over_when_it_is_over(sound_page: Page, quick: Servi
 
     expect(page.locator("#connection")).to_contain_text("You are offline", timeout=10_000)
     expect(page.locator("#badge")).to_be_visible()
+    assert axe(page) == []
     cancel(quick, generation_id)
     page.context.set_offline(False)
     expect(page.locator("#stage-text")).to_have_text("Canceled", timeout=15_000)
@@ -335,10 +338,8 @@ def test_without_a_stream_the_page_polls(sound_page: Page, quick: Service) -> No
 
     cancel(quick, generation_id)
 
-    begun_s = time.monotonic()
-    expect(page.locator("#stage-text")).to_have_text("Canceled", timeout=15_000)
+    expect(page.locator("#stage-text")).to_have_text("Canceled", timeout=20_000)
     expect(page.locator("#generations li").first).to_contain_text("Canceled")
-    assert time.monotonic() - begun_s < 12
     expect(page.locator("#connection")).to_be_hidden()
 
 
@@ -391,15 +392,3 @@ def walk_to(page: Page, element_id: str) -> None:
             return
         page.keyboard.press("Tab")
     raise AssertionError(f"Tab never came to {element_id}")
-
-
-def test_the_prediction_id_is_copied(sound_page: Page, quick: Service) -> None:
-    page = sound_page
-    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    generation_id = quick.start()
-    look_at(page, quick, generation_id)
-
-    page.click("#copy")
-
-    expect(page.locator("#copy")).to_have_text("Copied")
-    assert page.evaluate("navigator.clipboard.readText()") == generation_id

@@ -125,6 +125,16 @@ function inputFor(option) {
   return input;
 }
 
+/** Put values into the settings' inputs; those without one stay as they are. @param {Record<string, any>} given */
+export function chooseOptions(given) {
+  for (const input of element("options").querySelectorAll("[data-option]")) {
+    const { option, kind } = input.dataset;
+    if (!(option in given)) continue;
+    if (kind === "boolean") input.checked = given[option];
+    else input.value = given[option];
+  }
+}
+
 /** What the settings' inputs say. @returns {Record<string, any>} */
 export function chosenOptions() {
   /** @type {Record<string, any>} */

@@ -11,14 +11,16 @@
 
 import { takeArrivals } from "./arrivals.js";
 import { element, hide, show } from "./dom.js";
-import { chooseModel, chosenModel, chosenOptions, offerModels, prepareModels } from "./models.js";
+import { keepDraft, recallDraft } from "./memory.js";
+import { chooseModel, chooseOptions, chosenModel, chosenOptions, offerModels, prepareModels } from "./models.js";
 import {
-  chosenPortrait, handInPortrait, hasPortrait, isPortraitPending, judgePortraitFor, portraitPicture, portraitProblem,
-  preparePortrait, takePortrait,
+  chosenPortrait, dropPortrait, handInPortrait, hasPortrait, isPortraitPending, judgePortraitFor, portraitName, portraitPicture,
+  portraitProblem, preparePortrait, takePortrait,
 } from "./portrait.js";
 import { Refused, newKey, post } from "./service.js";
 import {
-  chosenSpeech, handInSpeech, hasSpeech, isSpeechPending, limitSpeechTo, prepareSpeech, speechLength, speechProblem, takeSpeech,
+  chosenSpeech, dropSpeech, handInSpeech, hasSpeech, isSpeechPending, limitSpeechTo, prepareSpeech, speechLength, speechName,
+  speechProblem, takeSpeech,
 } from "./speech.js";
 import { money, onLanguage, reason, seconds, t } from "./words.js";
 
@@ -35,6 +37,8 @@ let quoted = /** @type {any} */ (null);
 let quoteProblem = /** @type {any} */ (null);
 let handedInAt_ms = -Infinity;
 let isSending = false;
+/** Until the tab's draft is back, what the form holds is not kept in its place. */
+let isKept = false;
 /** What the button says while a generation is made. @type {string | null} */
 let progress = null;
 /** @type {(id: string) => Promise<void>} */
@@ -75,6 +79,7 @@ export function prepareOrder(onStarted) {
   });
   element("sample").addEventListener("click", trySample);
   element("chip-open").addEventListener("click", showComposer);
+  element("order").addEventListener("input", keep);
   element("order").addEventListener("submit", (/** @type {Event} */ event) => {
     event.preventDefault();
     generate();
@@ -133,13 +138,12 @@ async function trySample() {
   }
 }
 
-/** @param {string} address */
-async function fetched(address) {
+/** @param {string} address @param {string} [name] */
+async function fetched(address, name) {
   const answer = await fetch(address);
   if (!answer.ok) throw new Refused(answer.status, await answer.json().catch(() => ({})));
   const content = await answer.blob();
-  const name = new URL(address, location.href).pathname.split("/").pop() ?? "";
-  return new File([content], name, { type: content.type });
+  return new File([content], name ?? new URL(address, location.href).pathname.split("/").pop() ?? "", { type: content.type });
 }
 
 async function quote() {
@@ -199,13 +203,49 @@ const outOfCredits = () => t("order.short", { available: money(quoted.available_
 /** Put an earlier order's inputs back into the form. @param {any} order */
 export async function refillOrder(order) {
   const [portrait, speech] = await Promise.all([fetched(order.imageUrl), fetched(order.audioUrl)]);
-  chooseModel(order.model);
-  element("prompt").value = order.prompt ?? "";
+  fillSettings(order);
   await Promise.all([takePortrait(portrait), takeSpeech(speech)]);
+}
+
+/** Put back what this tab held before it was loaded again; an input that is gone is left out. */
+export async function restoreDraft() {
+  const draft = recallDraft();
+  if (draft) {
+    fillSettings(draft);
+    const bring = async (/** @type {string | null} */ url, /** @type {string} */ name) => url && fetched(url, name).catch(() => null);
+    const [portrait, speech] = await Promise.all([bring(draft.imageUrl, draft.imageName), bring(draft.audioUrl, draft.audioName)]);
+    // Whoever was faster than that has chosen something else.
+    await Promise.all([portrait && !hasPortrait() && takePortrait(portrait), speech && !hasSpeech() && takeSpeech(speech)]);
+    await quote();
+  }
+  isKept = true;
+  keep();
+}
+
+/** Forget the inputs, for another order. */
+export function clearOrder() {
+  dropPortrait();
+  dropSpeech();
+  element("prompt").value = "";
+  changed();
+}
+
+/** @param {{model: string, prompt: string | null, options: Record<string, any>}} settings */
+function fillSettings({ model, prompt, options }) {
+  chooseModel(model);
+  if (chosenModel()?.name === model) chooseOptions(options ?? {});
+  element("prompt").value = prompt ?? "";
+}
+
+/** Keep what the form holds, for a reload. */
+function keep() {
+  const request = isKept && currentRequest();
+  if (request) keepDraft({ ...request, prompt: element("prompt").value, imageName: portraitName(), audioName: speechName() });
 }
 
 /** Draw what follows from the order; whoever else shows something of it hears of it too. */
 function render() {
+  keep();
   element("order").dispatchEvent(new Event("order"));
   element("generate-text").textContent = progress ?? t(isSending ? "order.sending" : "order.generate");
   element("generate").setAttribute("aria-disabled", String(!isReady() || progress !== null));

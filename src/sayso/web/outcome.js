@@ -14,9 +14,9 @@ export const nowText = (stage) => t(has(`now.${stage ?? "starting"}`) ? `now.${s
 /** Which part of the order a failure is about. @type {[string, RegExp][]} */
 const ADVICE = [
   ["advice.timed_out", /timed_out|deadline/],
-  ["advice.portrait", /face|image|portrait/],
+  ["advice.portrait", /face|image/],
   ["advice.speech", /speech|audio/],
-  ["advice.provider", /rejected|content|safety|option/],
+  ["advice.provider", /provider_rejected|input_(refused|flagged|too_hard)|too_much_for|option_|model_/],
 ];
 
 /** What to change after a failure: the key of a sentence. @param {string | null} code */

@@ -13,10 +13,9 @@
 
 import { element, node, show } from "./dom.js";
 import { forgetHistory, listHistory, markShown, prepareHistory, updateHistory } from "./history.js";
-import { currentRequest, offerModels, prepareOrder, quoteAgain, showProgress } from "./order.js";
-import { nowText } from "./outcome.js";
+import { currentRequest, offerModels, prepareOrder, quoteAgain, restoreDraft, showProgress } from "./order.js";
 import { call, isFinal } from "./service.js";
-import { leaveStage, openStage, prepareStage, shownBody, shownId, updateStage } from "./stage.js";
+import { leaveStage, openStage, prepareStage, shownBody, shownId, shownStage, stageIsWhole, updateStage } from "./stage.js";
 import { follow, tellDeleted } from "./stream.js";
 import { LANGUAGES, chooseLanguage, language, money, onLanguage, percent, t } from "./words.js";
 
@@ -28,9 +27,14 @@ const FRESH_MS = 1500;
 /** A page that nobody saw for this long looks again: what was deleted elsewhere no stream tells. */
 const AWAY_MS = 5000;
 
+/** How a generation ended, for who looks at another tab. @type {Record<string, string>} */
+const ICONS = { succeeded: "-ready", failed: "-failed" };
+
 let credits = /** @type {any} */ (null);
 let hasModels = false;
 let loaded_ms = -Infinity;
+/** What brings the preview, once it is worth it. @type {Promise<unknown>} */
+let preview = Promise.resolve();
 
 /** @param {string} id */
 async function open(id) {
@@ -63,9 +67,11 @@ function tellWhereWeAre() {
   const done = body && percent(body.progress.percent);
   showProgress(isLive ? t(isGuess ? "generating.about" : "generating", { percent: done }) : null);
   const state = isLive
-    ? t("title.progress", { percent: done, stage: nowText(body.progress.stage) })
+    ? t("title.progress", { percent: done, stage: shownStage() })
     : body && t(`title.${body.status}`);
   document.title = state ? `${state} · Sayso` : t("page.title");
+  const sign = isLive ? "-live" : body && ICONS[body.status] ? ICONS[body.status] : "";
+  element("icon").href = `/web/icon${sign}.svg`;
 }
 
 async function showCredits() {
@@ -88,7 +94,9 @@ async function load() {
   const [models] = await Promise.all([call("/api/models"), showCredits(), listHistory()]);
   hasModels = true;
   offerModels(models.models);
+  const restored = restoreDraft();
   await openFromAddress();
+  Promise.all([stageIsWhole(), restored.then(() => preview)]).finally(reveal);
   loaded_ms = begun_ms;
 }
 
@@ -142,12 +150,15 @@ function tellConnection(key) {
   show("connection", t(key));
 }
 
-async function bringPreview() {
+function bringPreview() {
   const request = currentRequest();
   if (!request?.imageUrl || !request.audioUrl) return;
   element("order").removeEventListener("order", bringPreview);
-  (await import("./preview.js")).preparePreview();
+  preview = import("./preview.js").then(({ preparePreview }) => preparePreview());
 }
+
+/** Show what early.js keeps hidden until it is whole. */
+const reveal = () => document.documentElement.classList.remove("awaited");
 
 function prepareLanguages() {
   const select = element("language");
@@ -178,7 +189,10 @@ prepareHistory({
 element("order").addEventListener("order", bringPreview);
 element("code-fold").addEventListener("toggle", async () => (await import("./snippets.js")).prepareSnippets(), { once: true });
 addEventListener("popstate", openFromAddress);
-await load().catch((problem) => show("order-error", problem.message));
+await load().catch((problem) => {
+  show("order-error", problem.message);
+  reveal();
+});
 follow({ onChange, onDeleted, onConnect, onSilence });
 let hidden_at = Infinity;
 document.addEventListener("visibilitychange", () => {

@@ -40,6 +40,7 @@ let onChange = () => {};
 /** The upload's answer, once the service has looked at the portrait. */
 export const chosenPortrait = () => uploaded;
 export const portraitPicture = () => (isShown ? element("portrait-preview").src : null);
+export const portraitName = () => original?.name ?? "";
 export const hasPortrait = () => original !== null;
 /** Whether it is still on its way. */
 export const isPortraitPending = () => original !== null && !uploaded && !problem;
@@ -89,6 +90,18 @@ export async function takePortrait(file) {
   // What had the focus is gone from the page.
   if (hadFocus) element("replace").focus();
   await done;
+}
+
+/** Forget it. */
+export function dropPortrait() {
+  current.abort();
+  original = used = crop = uploaded = problem = null;
+  isShown = false;
+  element("portrait-drop").dataset.state = "empty";
+  show("portrait-invite");
+  hide("portrait-tools", "portrait-frame");
+  element("portrait-hint").textContent = "";
+  element("portrait-checks").replaceChildren();
 }
 
 async function cropByHand() {

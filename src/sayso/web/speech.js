@@ -37,6 +37,7 @@ const player = new Audio();
 
 /** The upload's answer, once the service has looked at the speech. */
 export const chosenSpeech = () => (isTooLong() ? null : uploaded);
+export const speechName = () => original?.name ?? "";
 export const hasSpeech = () => original !== null;
 /** Whether it is still on its way. */
 export const isSpeechPending = () => original !== null && !uploaded && !problem;
@@ -111,10 +112,16 @@ function begin(file) {
   return current.signal;
 }
 
-function startOver() {
+/** Forget it. */
+export function dropSpeech() {
+  stopRecording = null;
   begin(null);
   element("speech-drop").dataset.state = "empty";
   say("speech.invite");
+}
+
+function startOver() {
+  dropSpeech();
   element("speech").focus();
 }
 

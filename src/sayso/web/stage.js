@@ -5,16 +5,14 @@
  *   outcome.js   what it is doing and what its end means, in words
  *   notify.js    telling somebody who looks elsewhere
  *
- * Everything shown comes from one check body; what a body does not have (the portrait, the receipt)
- * is asked for once and kept.
+ * Both are loaded with the first generation. Everything shown comes from one check body; what a body
+ * does not have (the portrait, the receipt) is asked for once and kept.
  */
 
 import { element, hide, node, show } from "./dom.js";
-import { isNotifying, isRefused, notifyOf, toggleNotifying } from "./notify.js";
-import { refillOrder } from "./order.js";
-import { adviceFor, nowText, qualityOf, receiptRows } from "./outcome.js";
+import { clearOrder, refillOrder } from "./order.js";
 import { call, check, generationPath, isFinal, newKey, post } from "./service.js";
-import { clock, money, onLanguage, percent, reason, t } from "./words.js";
+import { bytes, clock, language, money, onLanguage, percent, reason, seconds, t } from "./words.js";
 
 const COPIED_MS = 2000;
 const TICK_MS = 1000;
@@ -27,11 +25,17 @@ const STEPS = [
   ["saving", ["storing"]],
 ];
 
+/** @type {typeof import("./outcome.js")} */
+let outcome;
+/** @type {typeof import("./notify.js")} */
+let notify;
 /** The check body that is shown. */
 let shown = /** @type {any} */ (null);
 /** What was asked for, for its picture and for another try; and its receipt once it has ended. */
 let order = /** @type {any} */ (null);
 let receipt = /** @type {any} */ (null);
+/** What of it is still on its way. @type {Promise<unknown>} */
+let coming = Promise.resolve();
 let isCanceling = false;
 let turn = 0;
 /** @type {{onClosed: () => void, onDeleted: (id: string) => void,
@@ -40,6 +44,10 @@ let hooks;
 
 export const shownId = () => shown?.id ?? null;
 export const shownBody = () => shown;
+/** What is being done, in words. */
+export const shownStage = () => outcome.nowText(shown.progress.stage);
+/** Settled once everything about the generation is shown. */
+export const stageIsWhole = () => coming;
 
 /** @param {typeof hooks} given */
 export function prepareStage(given) {
@@ -48,11 +56,11 @@ export function prepareStage(given) {
   element("cancel").addEventListener("click", cancel);
   element("again").addEventListener("click", again);
   element("change").addEventListener("click", change);
-  element("another").addEventListener("click", () => hooks.onClosed());
+  element("another").addEventListener("click", another);
   element("notify").addEventListener("click", async () => {
-    drawNotify(await toggleNotifying());
+    drawNotify(await notify.toggleNotifying());
     // Who has just said no learns what follows; who said it before was not asked again.
-    if (!isRefused()) return;
+    if (!notify.isRefused()) return;
     show("notify-refused");
     element("cancel").focus();
   });
@@ -68,7 +76,7 @@ export function prepareStage(given) {
 export async function openStage(id) {
   const mine = ++turn;
   try {
-    const body = await check(id);
+    const [body] = await Promise.all([check(id), loadWords()]);
     if (mine === turn) render(body);
   } catch (problem) {
     if (mine !== turn) return;
@@ -77,6 +85,10 @@ export async function openStage(id) {
     leaveStage();
     show("empty", problem.status === 404 ? `${t("stage.missing")} ${t("stage.missing.hint")}` : problem.message);
   }
+}
+
+async function loadWords() {
+  [outcome, notify] = await Promise.all([import("./outcome.js"), import("./notify.js")]);
 }
 
 /** Take what the stream brings. @param {any} body */
@@ -104,13 +116,13 @@ function render(body) {
     isCanceling = false;
     element("receipt-fold").open = false;
     askBeforeDeletion(false);
-    loadOrder(body.id);
+    coming = loadOrder(body.id);
   }
   hide("empty");
   show("generation");
   draw();
-  if (hasEnded) loadReceipt(body.id);
-  if (wasWatched) notifyOf(body);
+  if (hasEnded) coming = Promise.all([coming, loadReceipt(body.id)]);
+  if (wasWatched) notify.notifyOf(body);
 }
 
 function draw() {
@@ -131,7 +143,7 @@ function drawProgress() {
   const { percent: value, basis, stage } = shown.progress;
   const isGuess = basis === "estimated";
   const amount = shown.credits && money(shown.credits.amount_micros);
-  say("stage-text", isCanceling ? t("now.canceling") : nowText(stage));
+  say("stage-text", isCanceling ? t("now.canceling") : outcome.nowText(stage));
   element("percent").textContent = isGuess ? t("about", { percent: percent(value) }) : percent(value);
   element("bar").value = value;
   element("bar").classList.toggle("guess", isGuess);
@@ -140,14 +152,17 @@ function drawProgress() {
   element("held").textContent = amount ? t("held", { amount }) : t("money.free");
   element("cancel").disabled = isCanceling;
   element("cancel-effect").textContent = amount ? t("cancel.effect", { amount }) : t("cancel.free");
-  drawNotify(isNotifying());
+  drawNotify(notify.isNotifying());
   tick();
 }
 
-/** @param {string} stage */
+/** Draw the steps when another one begins. @param {string} stage */
 function drawSteps(stage) {
   const known = STEPS.findIndex(([, stages]) => stages.includes(stage));
   const at = known < 0 ? 2 : known;
+  const drawn = `${at} ${language}`;
+  if (element("steps").dataset.at === drawn) return;
+  element("steps").dataset.at = drawn;
   element("steps").replaceChildren(
     ...STEPS.map(([name], index) => {
       const step = node("li", { className: index < at ? "past" : "" }, t(`step.${name}`));
@@ -167,9 +182,9 @@ function drawEnd() {
   element("outcome").hidden = succeeded;
   element("outcome").textContent = status === "failed" ? reason(code, shown.error) : t("canceled.text");
   element("advice").hidden = status !== "failed";
-  element("advice").textContent = t(adviceFor(code));
+  element("advice").textContent = t(outcome.adviceFor(code));
   element("settled").textContent = amount ? t(succeeded ? "money.captured" : "money.released", { amount }) : t("money.free");
-  element("took").textContent = t("done.took", { clock: clock(spent_s()) });
+  element("took").textContent = [...videoFacts(), t("done.took", { clock: clock(spent_s()) })].join(" · ");
   element("took").hidden = !succeeded;
   element("download").hidden = !succeeded;
   element("download").href = generationPath(shown.id, "video");
@@ -179,12 +194,18 @@ function drawEnd() {
   element("change").hidden = succeeded;
   element("delete-question").textContent = t(succeeded ? "delete.sure" : "delete.sure.other");
   drawQuality(succeeded);
-  if (receipt) element("receipt").replaceChildren(...receiptRows(receipt).flatMap(([name, value]) => [node("dt", {}, name), node("dd", {}, value)]));
+  if (receipt) element("receipt").replaceChildren(...outcome.receiptRows(receipt).flatMap(([name, value]) => [node("dt", {}, name), node("dd", {}, value)]));
+}
+
+/** How long and how large the video is, once the receipt says so. */
+function videoFacts() {
+  const { duration_video_s, size_bytes } = receipt?.quality ?? {};
+  return [...(duration_video_s ? [seconds(duration_video_s, 1)] : []), ...(size_bytes ? [bytes(size_bytes)] : [])];
 }
 
 /** @param {boolean} succeeded */
 function drawQuality(succeeded) {
-  const quality = succeeded && receipt ? qualityOf(receipt.quality) : null;
+  const quality = succeeded && receipt ? outcome.qualityOf(receipt.quality) : null;
   element("quality").hidden = !quality;
   if (!quality) return;
   element("quality").className = `chip ${quality.verdict}`;
@@ -281,6 +302,13 @@ async function change() {
   });
 }
 
+/** An empty form, for another video. */
+function another() {
+  clearOrder();
+  hooks.onClosed();
+  element("portrait").focus();
+}
+
 async function erase() {
   await attempt("delete-yes", async () => {
     const { id } = shown;
@@ -315,7 +343,7 @@ function askBeforeDeletion(isAsked) {
 /** @param {boolean} isOn */
 function drawNotify(isOn) {
   const button = element("notify");
-  button.hidden = !("Notification" in window) || isRefused();
+  button.hidden = !("Notification" in window) || notify.isRefused();
   button.setAttribute("aria-pressed", String(isOn));
   button.textContent = t(isOn ? "notify.on" : "notify");
 }

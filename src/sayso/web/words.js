@@ -3,7 +3,7 @@
  * Everything that the page says, in the person's language.
  *
  *   t()              a text by its key, with values and the right plural
- *   money(), number(), seconds(), clock(), moment(), percent()   figures, by Intl
+ *   money(), number(), seconds(), bytes(), clock(), moment(), percent()   figures, by Intl
  *   reason()         what an error means: in English the service's own sentence
  *   say()            put the texts into elements that name them: data-t, data-t-label, ...
  *   chooseLanguage(), onLanguage()   the switch, remembered; whoever draws again because of it
@@ -67,6 +67,9 @@ export function length(length_s, digits = 0) {
 
 /** `42 %`, as the language writes it. @param {number} value Of a hundred. */
 export const percent = (value) => formats.percent.format(value / 100);
+
+/** `1.2 MB`, `840 kB` @param {number} size */
+export const bytes = (size) => (size < 1e6 ? formats.kilobytes.format(size / 1e3) : formats.megabytes.format(size / 1e6));
 
 /** `0:48`, `1:02:03` @param {number} value Seconds. */
 export function clock(value) {
@@ -137,6 +140,8 @@ function formatsOf(code) {
       minimumFractionDigits: 2,
       maximumFractionDigits: 6,
     }),
+    kilobytes: new Intl.NumberFormat(code, { style: "unit", unit: "kilobyte", maximumFractionDigits: 0 }),
+    megabytes: new Intl.NumberFormat(code, { style: "unit", unit: "megabyte", maximumFractionDigits: 1 }),
     time: new Intl.DateTimeFormat(code, time),
     day: new Intl.DateTimeFormat(code, { month: "short", day: "numeric", ...time }),
     instant: new Intl.DateTimeFormat(code, { dateStyle: "medium", timeStyle: "medium" }),
