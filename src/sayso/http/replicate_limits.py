@@ -5,7 +5,8 @@
 
 600 creates a minute, 3,000 other requests, and 60,000 looks at a prediction: what the real service
 grants (its documents' "rate limits", and the headers of its recorded answers). A bucket fills
-evenly, so a short burst passes. Each process counts for itself.
+evenly, so a short burst passes. Each process counts for itself: N of them let N times as much pass.
+It paces clients; what must not be exceeded, credits and queues, is counted in the database.
 """
 
 from __future__ import annotations
