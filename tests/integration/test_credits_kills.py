@@ -6,9 +6,12 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from tests.conftest import ROOT
 
 
+@pytest.mark.timeout(900)
 def test_a_killed_process_leaves_a_sound_ledger(database_url: str) -> None:
     """See `tests/ledger_victim.py`, which forks a victim for each boundary."""
     ended = subprocess.run(
@@ -17,7 +20,7 @@ def test_a_killed_process_leaves_a_sound_ledger(database_url: str) -> None:
         env={"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
         capture_output=True,
         text=True,
-        timeout=290,
+        timeout=880,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.conftest import ROOT
 from tests.workshop import DOLLAR, PRICE
 
@@ -18,6 +20,7 @@ ENDS = {
 }
 
 
+@pytest.mark.timeout(900)
 def test_a_kill_at_any_step_loses_nothing_and_pays_nothing_twice(
     database_url: str, tmp_path: Path
 ) -> None:
@@ -27,7 +30,7 @@ def test_a_kill_at_any_step_loses_nothing_and_pays_nothing_twice(
         capture_output=True,
         text=True,
         check=False,
-        timeout=280,
+        timeout=880,
     )
 
     assert done.returncode == 0, done.stderr[-3_000:]

@@ -70,7 +70,7 @@ class Bench:
     async def until(self, render_id: ProviderId, is_so: Callable[[Any], bool]) -> None:
         """Wait until something is true of a row; each report of a worker wakes us."""
         with self.db.listen() as wake:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while not is_so(await self.row(render_id)):
                     await wake.wait(timeout_s=0.05)
 
