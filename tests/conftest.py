@@ -12,9 +12,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Tests never speak with the real Replicate, whoever runs them.
 os.environ.pop("REPLICATE_API_TOKEN", None)
+
+# A busy machine is slow and nothing else; and whoever runs the tests runs the same ones.
+settings.register_profile(
+    "sayso",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("sayso")
 
 pytest_plugins = ["tests.databases", "tests.services"]
 
