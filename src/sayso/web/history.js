@@ -69,10 +69,10 @@ export function updateHistory(body) {
   if (known && isFinal(known) && !isFinal(body)) return false;
   if (known) {
     bodies.set(body.id, body);
-    const row = rowOf(body.id);
-    // What has the focus stays as it is: only its words change.
-    if (row && doomed !== body.id && FILTERS[filter](body) && !row.contains(document.activeElement)) row.replaceWith(drawRow(body));
-    else if (row?.contains(document.activeElement) && doomed !== body.id && !isFinal(body)) describe(row.querySelector("button"), body);
+    const row = doomed === body.id ? null : rowOf(body.id);
+    // What has the focus stays as it is, and so does what only moves on: its words change.
+    if (row && !isFinal(body)) describe(row.firstChild, body);
+    else if (row && FILTERS[filter](body) && !row.contains(document.activeElement)) row.replaceWith(drawRow(body));
     else draw();
     return false;
   }
@@ -127,10 +127,17 @@ function drawRow(body) {
 
 /** @param {any} body */
 function drawEntry(body) {
+  const [owner, name] = body.model.split("/");
   const open = node("button", { type: "button", className: "entry" });
   open.dataset.role = "open";
   open.setAttribute("aria-current", String(body.id === shownId()));
   open.addEventListener("click", () => hooks.onOpen(body.id));
+  open.append(
+    faceOf(body.id),
+    node("span", { className: "line" }, node("span"), node("span", {}, body.credits ? money(body.cost.amount_micros) : t("free"))),
+    // There is no room for all of a model's name; it is heard, and shown to whoever points at it.
+    node("span", { className: "hint", title: body.model }, `${moment(body.created_at)} · `, node("span", { className: "unseen" }, `${owner}/`), name),
+  );
   describe(open, body);
   if (!isFinal(body)) return [open];
   const tools = node("span", { className: "row-tools" });
@@ -147,18 +154,13 @@ function drawEntry(body) {
   return [open, tools];
 }
 
-/** What a row says of a generation. @param {any} open @param {any} body */
+/** What changes in a row while its generation moves on. @param {any} open @param {any} body */
 function describe(open, body) {
   const status = t(`status.${body.status}`);
-  const progress = isFinal(body) ? status : `${status} ${percent(body.progress.percent)}`;
+  const chip = open.querySelector(".line").firstChild;
   open.dataset.status = body.status;
-  open.replaceChildren(
-    faceOf(body.id),
-    node("span", { className: "line" },
-      node("span", { className: `chip ${body.status}` }, progress),
-      node("span", {}, body.credits ? money(body.cost.amount_micros) : t("free"))),
-    node("span", { className: "hint", title: body.model }, node("span", { className: "when" }, moment(body.created_at)), ` · ${body.model}`),
-  );
+  chip.className = `chip ${body.status}`;
+  chip.textContent = isFinal(body) ? status : `${status} ${percent(body.progress.percent)}`;
 }
 
 /** The picture of a row, in a box that shows a silhouette until there is one. @param {string} id */
