@@ -134,6 +134,17 @@ async def test_a_stream_is_stored_with_what_was_found(desk: Desk) -> None:
         await desk.inputs.get(BOB, portrait.id)
 
 
+async def test_a_thumbnail_is_its_owners_and_apart_from_the_facts(desk: Desk) -> None:
+    portrait = await taken(desk, b"Picture", "portrait")
+    speech = await taken(desk, b"Speech", "speech")
+
+    assert await desk.inputs.thumbnail(ALICE, portrait.id) == FACE.thumbnail
+    assert "thumbnail" not in portrait.facts
+    for who, what in ((BOB, portrait), (ALICE, speech)):
+        with pytest.raises(ArtifactMissing):
+            await desk.inputs.thumbnail(who, what.id)
+
+
 async def test_without_a_kind_the_content_decides(desk: Desk) -> None:
     assert (await taken(desk, b"Picture")).kind == "portrait"
     assert (await taken(desk, b"Speech")).kind == "speech"
