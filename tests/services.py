@@ -307,5 +307,9 @@ def started(
         headers = {}
         if settings.api_key is not None:
             headers["Authorization"] = f"Bearer {settings.api_key.get_secret_value()}"
-        with httpx.Client(base_url=url, headers=headers, timeout=30, trust_env=False) as http:
+        # A connection is given up before the service does that, or one may be closed in mid-use.
+        limits = httpx.Limits(keepalive_expiry=2)
+        with httpx.Client(
+            base_url=url, headers=headers, timeout=60, limits=limits, trust_env=False
+        ) as http:
             yield Service(url, http, provider, settings, portrait, speech)

@@ -112,14 +112,14 @@ def test_nonsense_as_last_event_id_counts_as_none(quick: Service) -> None:
 def test_streams_end_when_the_service_stops(
     tmp_path: Path, small_portrait: Path, short_speech: Path
 ) -> None:
-    ended = threading.Event()
+    ended_at_s: list[float] = []
 
     def watch(url: str, is_open: threading.Event) -> None:
         with httpx.stream("GET", f"{url}/api/events", timeout=60, trust_env=False) as answer:
             for line in answer.iter_lines():
                 if line.startswith("retry:"):
                     is_open.set()
-        ended.set()
+        ended_at_s.append(time.monotonic())
 
     with started(tmp_path, portrait=small_portrait, speech=short_speech) as service:
         is_open = threading.Event()
@@ -129,5 +129,5 @@ def test_streams_end_when_the_service_stops(
         begun = time.monotonic()
 
     thread.join(30)
-    assert ended.is_set()
-    assert time.monotonic() - begun < 8  # Not the ten seconds that a stuck request is given.
+    # Not after the ten seconds that a stuck request is given.
+    assert [at_s - begun < 8 for at_s in ended_at_s] == [True]
