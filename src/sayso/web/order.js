@@ -90,9 +90,7 @@ export function prepareOrder(onStarted) {
       generate();
     }
   });
-  // Which portrait would be used has to be seen when something else is on the stage.
-  const chip = () => (element("portrait-chip").hidden = element("generation").hidden || !hasPortrait());
-  new MutationObserver(chip).observe(element("generation"), { attributeFilter: ["hidden"] });
+  new MutationObserver(renderChip).observe(element("generation"), { attributeFilter: ["hidden"] });
   onLanguage(render);
   changed();
 }
@@ -216,6 +214,7 @@ export async function restoreDraft() {
     const [portrait, speech] = await Promise.all([bring(draft.imageUrl, draft.imageName), bring(draft.audioUrl, draft.audioName)]);
     // Whoever was faster than that has chosen something else.
     await Promise.all([portrait && !hasPortrait() && takePortrait(portrait), speech && !hasSpeech() && takeSpeech(speech)]);
+    clearTimeout(quoteTimer);
     await quote();
   }
   isKept = true;
@@ -246,10 +245,16 @@ function keep() {
 /** Draw what follows from the order; whoever else shows something of it hears of it too. */
 function render() {
   keep();
+  renderChip();
   element("order").dispatchEvent(new Event("order"));
   element("generate-text").textContent = progress ?? t(isSending ? "order.sending" : "order.generate");
   element("generate").setAttribute("aria-disabled", String(!isReady() || progress !== null));
   renderPrice();
+}
+
+/** Which portrait would be used has to be seen when something else is on the stage. */
+function renderChip() {
+  element("portrait-chip").hidden = element("generation").hidden || !hasPortrait();
 }
 
 function renderPrice() {
