@@ -116,6 +116,7 @@ class World:
     stored: set[GenerationId] = field(default_factory=set)
     made_for: dict[str, Nonce] = field(default_factory=dict)
     overlaps: list[str] = field(default_factory=list)
+    _asked: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -204,6 +205,7 @@ class World:
     async def _watched(self, call: Call) -> Answer:
         """Let the provider answer a call, and see what it made."""
         before = len(self.upstream.predictions)
+        self._asked.set()
         answer = await self._answer(call)
         for identifier in list(self.upstream.predictions)[before:]:
             nonce = SENT_FOR.get()
@@ -224,11 +226,17 @@ class World:
     # around them
 
     async def _run_upstream(self) -> None:
-        """Let the provider fetch inputs and call back."""
+        """Let the provider fetch inputs and call back, when that is due; calls make things due."""
         outside = _Outside(self)
         while True:
             await self.upstream.run_due(outside)
             await asyncio.sleep(0.5)
+            next_at = self.upstream.next_due()
+            rest_s = None if next_at is None else (next_at - self.true_clock.now()) / SECOND
+            with suppress(TimeoutError):
+                async with asyncio.timeout(rest_s):
+                    await self._asked.wait()
+            self._asked.clear()
 
     async def _set_the_clock(self) -> None:
         random = self.random("jumps")
