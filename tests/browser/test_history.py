@@ -202,7 +202,6 @@ def test_nothing_lies_over_the_history(
 
     for status, generation_id in three.items():
         one = page.locator(row(generation_id))
-        one.scroll_into_view_if_needed()
         for part in (".entry", ".face", ".hint", ".remove"):
             assert one.locator(part).first.evaluate(IS_ON_TOP), (status, part)
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
@@ -210,6 +209,7 @@ def test_nothing_lies_over_the_history(
 
 IS_ON_TOP = """
 (one) => {
+  one.scrollIntoView({ block: "center" });
   const { left, top, width, height } = one.getBoundingClientRect();
   return one.closest("li").contains(document.elementFromPoint(left + width / 2, top + height / 2));
 }

@@ -325,7 +325,7 @@ export default {
   "order.sending": "Wird begonnen …",
   "order.sum": "{seconds} × {rate} = {amount}",
   "order.free": "{seconds}, kostenlos",
-  "order.after": "Guthaben danach: {after}. Bezahlt wird erst das gespeicherte Video.",
+  "order.after": "Guthaben danach: {after}. Zahlung erst bei Erfolg.",
   "order.short": "Sie haben {available}. Kürzen Sie die Aufnahme, wählen Sie ein billigeres Modell, oder fügen Sie mit sayso credits grant Guthaben hinzu.",
   "order.need": "Mit Porträt und Aufnahme steht hier der Preis.",
   "order.need_portrait": "Wählen Sie zuerst ein Porträt.",
