@@ -291,6 +291,21 @@ async def test_a_late_search_ends(shop_of: Any) -> None:
     assert shop.provider.counts["find"] == asked
 
 
+async def test_a_clock_that_jumps_ends_no_late_search(shop_of: Any) -> None:
+    shop = await shop_of(Script(run_s=30), Script(create=Create.LOST_REQUEST))
+    generation = await shop.start()
+    await shop.live_until_final(generation)
+    shop.clock.jump(1_000)
+    await shop.reconciler.keep_house()
+    await shop.reconciler.keep_house()
+    assert (await shop.attempts(generation))[0].finished_at is None
+
+    shop.clock.advance(120)
+    await shop.reconciler.keep_house()
+
+    assert (await shop.attempts(generation))[0].finished_at == shop.clock.now()
+
+
 # Twins
 
 

@@ -203,7 +203,7 @@ class Lane:
     async def _search(self, job: Job, inputs: LipSyncInputs | None, token: str) -> None:
         provider_id = job.attempt.provider_id
         if provider_id is not None:
-            self._missed_at_s.pop(job.attempt.nonce, None)
+            self.forget(job.attempt.nonce)
             # The answer was recorded after all: by the call itself, or by a callback.
             known = Prediction(provider_id=provider_id, status=PredictionStatus.STARTING)
             outcome: Outcome = Bind(known)
@@ -223,19 +223,14 @@ class Lane:
         if nonce in self._out:
             # The date has jumped over the lease: the call is not lost, it is still out.
             return self._after_search(job, Sought(is_answered=False))
-        begun_s = self._clock.monotonic_s()
         try:
-            found = await self.find(nonce, job.attempt.submitted_at or job.created_at)
+            sought = await self.seek(nonce, job.attempt.submitted_at or job.created_at)
         except ProviderError as error:
             log.warning("a search failed", code=error.code, raw=error.raw, **_ids(job))
             return self._after_search(job, Sought(is_answered=False))
-        if len(self._missed_at_s) >= _MOST_MISSED:
-            self._missed_at_s.clear()
-        missed_at_s = self._missed_at_s.setdefault(nonce, begun_s)
-        sought = Sought(found=found, missed_for_s=begun_s - missed_at_s)
         outcome = self._after_search(job, sought)
         if not isinstance(outcome, Search):
-            self._missed_at_s.pop(nonce, None)
+            self.forget(nonce)
             log.warning("a lost create was cleared up", how=type(outcome).__name__, **_ids(job))
         return outcome
 
@@ -243,10 +238,21 @@ class Lane:
         now = self._clock.now()
         return after_search(job, sought, now=now, traits=self.traits, policy=self._policy)
 
-    async def find(self, nonce: Nonce, submitted_at: Instant) -> Prediction | None:
-        """Search for the prediction of a create call that was made then."""
+    async def seek(self, nonce: Nonce, submitted_at: Instant) -> Sought:
+        """Search for the prediction of a create call that was made then; raise `ProviderError`."""
+        begun_s = self._clock.monotonic_s()
         async with self._reads:
-            return await self._call(self.provider.find(nonce, since=after(submitted_at, -_SINCE_S)))
+            found = await self._call(
+                self.provider.find(nonce, since=after(submitted_at, -_SINCE_S))
+            )
+        if len(self._missed_at_s) >= _MOST_MISSED:
+            self._missed_at_s.clear()
+        missed_at_s = self._missed_at_s.setdefault(nonce, begun_s)
+        return Sought(found=found, missed_for_s=begun_s - missed_at_s)
+
+    def forget(self, nonce: Nonce) -> None:
+        """Take note that an attempt is searched for no longer."""
+        self._missed_at_s.pop(nonce, None)
 
     # running
 

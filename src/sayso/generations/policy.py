@@ -31,6 +31,8 @@ class Policy:
     """Time after which a create whose answer was lost is searched for, and searched again."""
     search_max_s: float = 900
     """Time after a create call without an answer in which a late twin of it is searched for."""
+    search_min_s: float = 120
+    """Shortest such search, by a clock that does not jump: a list shows everything sooner."""
     lost_creates: int = 3
     """Creates of one generation that may vanish before it fails."""
     keep_retry_s: float = 2

@@ -65,21 +65,26 @@ class Sweep:
     async def _look_for_one(self, lane: Lane, attempt: Lost) -> None:
         ids = {"generation_id": attempt.generation_id, "attempt": attempt.number}
         try:
-            found = await lane.find(attempt.nonce, attempt.submitted_at)
+            sought = await lane.seek(attempt.nonce, attempt.submitted_at)
         except ProviderError as error:
             log.warning("a late search failed", code=error.code, raw=error.raw, **ids)
             return
         now = self._clock.now()
-        if found is not None:
+        if sought.found is not None:
             log.error("a create that was given up runs after all", **ids)
-            provider_id = found.provider_id
+            provider_id = sought.found.provider_id
+            lane.forget(attempt.nonce)
 
             def bind(tx: Tx) -> None:
                 evidence.bind_late(tx, attempt.generation_id, attempt.number, provider_id, now=now)
 
             await self._db.write(bind)
             return
-        if (now - attempt.submitted_at) / SECOND >= self._policy.search_max_s:
+        # The date may have jumped: that alone is no reason to stop.
+        age_s = (now - attempt.submitted_at) / SECOND
+        policy = self._policy
+        if age_s >= policy.search_max_s and sought.missed_for_s >= policy.search_min_s:
+            lane.forget(attempt.nonce)
             if attempt.fetched_at is not None:
                 log.error("a create was never found, though its input was fetched", **ids)
             await self._db.write(
