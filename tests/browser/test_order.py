@@ -193,6 +193,7 @@ def test_the_face_is_framed_and_a_crop_is_what_is_handed_in(
     assert part["face"]["x"] == pytest.approx(whole["face"]["x"] - whole["width"] * 0.1, abs=4)
     # Escape keeps what there was.
     page.click("#crop")
+    expect(page.get_by_role("slider", name="Left edge")).to_be_focused()
     page.keyboard.press("Shift+ArrowRight")
     page.keyboard.press("Escape")
     expect(page.locator("dialog[open]")).to_have_count(0)
