@@ -486,7 +486,7 @@ def test_the_whole_flow_works_by_keyboard_alone(sound_page: Page, quick: Service
 
 def walk(page: Page, key: str, selector: str) -> None:
     """Press a key until an element has the focus."""
-    for _ in range(80):
+    for _ in range(200):  # Each row of the history has three stops.
         if page.evaluate("(selector) => document.activeElement.matches(selector)", selector):
             return
         page.keyboard.press(key)

@@ -387,7 +387,7 @@ def test_the_keyboard_alone_cancels_tries_again_and_deletes(
 
 def walk_to(page: Page, element_id: str) -> None:
     """Press Tab until an element has the focus."""
-    for _ in range(80):
+    for _ in range(200):  # Each row of the history has three stops.
         if page.evaluate("document.activeElement.id") == element_id:
             return
         page.keyboard.press("Tab")
