@@ -11,7 +11,7 @@ class Policy:
 
     poll_s: float = 5
     """Shortest time between two looks at a prediction."""
-    looks_per_s: float = 400
+    looks_per_s: float = 250
     """Looks a second of one process, whatever the provider allows: a few per cent of a core."""
     deadline_s: float = 600
     """Time that a generation may take, unless its model says otherwise."""
