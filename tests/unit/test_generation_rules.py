@@ -552,7 +552,7 @@ def test_without_its_provider_a_generation_waits_for_its_time() -> None:
         (301, 1, None, 1, 15),
         (0, 1_000, 50, 1, 40),  # A thousand at half of 50 calls a second.
         (0, 10_000, 50, 1, 400),
-        (0, 10_000, 50, 100, 25),  # List calls: what one process can look at counts.
+        (0, 10_000, 50, 100, 40),  # List calls: what one process can look at counts.
         (0, 1_000, 50, 100, 5),
     ],
 )
