@@ -39,7 +39,7 @@ _RANGE_PERCENT: Final = (2, 98)
 
 
 SAMPLE_FRAMES: Final = 96
-"""Enough for a receipt: `sync_r` of so many frames is that of all within .02."""
+"""Enough for a receipt: `sync_r` of so many frames is that of all within .025."""
 
 CROPS: Final[tuple[Crop, ...]] = ("picture", "face")
 Framing = Literal["picture", "face", "other"]
