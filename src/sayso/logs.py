@@ -2,6 +2,9 @@
 
 `set_up_logs` is called once by a command that runs for long. Whoever has something to say asks
 `structlog.get_logger(...)` and names an event and its ids; no secrets, signed links or speech text.
+
+A traceback is written without the variables of its frames: a request's are its headers, and so the
+keys of whoever sent it.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import sys
 from typing import Final
 
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 
 from sayso.settings import Settings
 
@@ -27,9 +31,19 @@ def set_up_logs(settings: Settings) -> None:
     level = _LEVELS[settings.log_level]
     is_json = settings.log_format == "json"
     last: list[structlog.typing.Processor] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        [
+            structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
+            structlog.processors.JSONRenderer(),
+        ]
         if is_json
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=24)]
+        else [
+            _escape_controls,
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(),
+                pad_event_to=24,
+                exception_formatter=structlog.dev.plain_traceback,
+            ),
+        ]
     )
     structlog.configure(
         processors=[
@@ -44,3 +58,13 @@ def set_up_logs(settings: Settings) -> None:
     )
     # What libraries have to say; httpx would print URLs, and with them signatures.
     logging.basicConfig(level=max(level, logging.WARNING), stream=sys.stderr)
+
+
+def _escape_controls(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Write control characters as escapes: a path of somebody's must not steer a terminal."""
+    for name, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            event[name] = "".join(c if c.isprintable() else repr(c)[1:-1] for c in value)
+    return event
