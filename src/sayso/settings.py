@@ -40,6 +40,7 @@ _API_KEY_MIN_LENGTH: Final = 16
 # A host name or an IPv4 address, or an IPv6 address in brackets, then a port.
 _PEER: Final = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[0-9a-z._-]+):(?P<port>[0-9]{1,5})")
 _MAX_PORT: Final = 65_535
+_USUAL_PORTS: Final = {"http": ":80", "https": ":443"}
 
 
 class Peer(NamedTuple):
@@ -67,13 +68,17 @@ def _to_peer(text: str) -> Peer:
 
 
 def _is_base_url(value: str) -> str:
-    """Pass on an absolute http(s) URL without a trailing slash; links are built by appending."""
+    """Return an absolute http(s) URL as browsers write it: host in lower case, no usual port.
+
+    It has no trailing slash, as links are built by appending.
+    """
     parts = urlsplit(value)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
         raise ValueError("must be an http or https URL without query and fragment")
     if parts.username is not None or parts.password is not None:
         raise ValueError("must not hold a user name or password")
-    return value.rstrip("/")
+    place = parts.netloc.lower().removesuffix(_USUAL_PORTS[parts.scheme]).removesuffix(":")
+    return f"{parts.scheme}://{place}{parts.path}".rstrip("/")
 
 
 def _is_storage(value: str) -> str:

@@ -70,6 +70,7 @@ def test_what_is_signed_answers_at_the_public_host_as_well(path: str) -> None:
         ({"origin": "http://127.0.0.1:3000"}, AddressRefused),
         ({"origin": "http://localhost:8000"}, AddressRefused),
         ({"origin": "null"}, AddressRefused),
+        ({"origin": "http://["}, AddressRefused),
         ({"origin": "https://evil.example"}, AddressRefused),
         ({"sec_fetch_site": "cross-site"}, AddressRefused),
         ({"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate"}, None),

@@ -68,6 +68,20 @@ def test_trusted_peers_are_exact_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("https://Sayso.Example.com", "https://sayso.example.com"),
+        ("https://sayso.example.com:443/", "https://sayso.example.com"),
+        ("HTTP://sayso.example.com:80/Some/Path/", "http://sayso.example.com/Some/Path"),
+        ("https://sayso.example.com:80", "https://sayso.example.com:80"),
+        ("https://[2001:DB8::1]:443", "https://[2001:db8::1]"),
+    ],
+)
+def test_a_public_url_is_read_as_browsers_write_it(given: str, read: str) -> None:
+    assert Settings(public_url=given).public_url == read
+
+
+@pytest.mark.parametrize(
     ("variable", "value", "reason"),
     [
         ("SAYSO_IMAGE_MAX_BYTES", "0", "greater than or equal to 1000"),

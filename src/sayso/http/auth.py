@@ -116,7 +116,7 @@ class Access:
         """Refuse what a page of somebody else sends; programs send no `Origin`."""
         origin = headers.get("origin")
         host = headers.get("host", "").lower()
-        if origin is not None and urlsplit(origin).netloc.lower() not in {host, self._public_host}:
+        if origin is not None and _place_of(origin) not in {host, self._public_host}:
             raise AddressRefused("This service does not answer pages of other sites.")
         if origin is None and headers.get("sec-fetch-site") == "cross-site":
             # A link or a picture on another site: to look at the page is fine, to use it is not.
@@ -223,6 +223,14 @@ def _set_cookie(request: Request, response: Response, value: str, *, max_age_s: 
     response.set_cookie(
         COOKIE, value, max_age=max_age_s, httponly=True, samesite="strict", secure=is_https
     )
+
+
+def _place_of(origin: str) -> str:
+    """Return the host and port of an `Origin`; nothing for what is none."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _cookie(header: str) -> str:

@@ -75,13 +75,13 @@ def base_of(scope: Scope, settings: Settings) -> str:
     """Return the address by which whoever asks knows us, for absolute links.
 
     Behind a proxy that ends TLS only the operator knows the scheme, so the public URL counts where
-    the host is that one.
+    the host is that one. A client of HTTP/1.0 may name no host.
     """
-    host = header_of(scope, b"host") or ""
+    host = (header_of(scope, b"host") or "").lower()
     public_url = settings.public_url
-    if public_url is not None and urlsplit(public_url).netloc == host.lower():
+    if public_url is not None and host in {"", urlsplit(public_url).netloc}:
         return public_url
-    return f"{scope['scheme']}://{host}"
+    return f"{scope['scheme']}://{host or _own_place(scope)}"
 
 
 def header_of(scope: Scope, name: bytes) -> str | None:
@@ -91,6 +91,12 @@ def header_of(scope: Scope, name: bytes) -> str | None:
             text: str = value.decode("latin-1")
             return text
     return None
+
+
+def _own_place(scope: Scope) -> str:
+    """Return the host and port at which this request came in."""
+    name, port = scope["server"]
+    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 
 
 def id_of(text: str) -> GenerationId:

@@ -18,10 +18,12 @@ from typing import Final
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sayso.errors import BodyTooLarge, BodyTooSlow, SaysoError
 from sayso.http.errors import problem_response, unexpected_response
+from sayso.media.intake import in_megabytes
 from sayso.settings import Settings
 
 REQUEST_ID: Final = "sayso.request_id"
@@ -42,6 +44,8 @@ _QUIET: Final = (
 _QUIET_ENDING: Final = "/thumbnail"
 
 _BROKEN: Final = 500
+# What nginx calls a request whose client left before it was answered.
+_LEFT: Final = 499
 
 _API_POLICY: Final = "default-src 'none'; frame-ancestors 'none'; sandbox"
 _PAGE_POLICY: Final = (
@@ -68,8 +72,10 @@ _FOR_PARTS: Final = (
 )
 _STRICT_TRANSPORT: Final = (b"strict-transport-security", b"max-age=31536000")
 
+# Bodies of whoever asks, read before it is known who that is.
 _CALLBACK_BYTES: Final = 1 << 20
-_CALLBACK_S: Final = 10
+_SESSION_BYTES: Final = 64 << 10
+_STRANGERS_S: Final = 10
 _BODY_S: Final = 300
 # A multipart body holds more than its file.
 _ENVELOPE_BYTES: Final = 64 << 10
@@ -144,6 +150,8 @@ class Edge:
         except SaysoError as error:
             if status == 0:
                 await problem_response(error)(scope, receive, send_with_headers)
+        except ClientDisconnect:
+            status = status or _LEFT
         except Exception:  # noqa: BLE001 (the edge: whatever it was, the others go on)
             _log.exception("request broke", request_id=request_id, path=path)
             if status == 0:
@@ -186,7 +194,8 @@ class BodyLimit:
         self._limits = (
             ("/api/uploads", file_bytes, settings.upload_max_s),
             ("/v1/files", file_bytes, settings.upload_max_s),
-            ("/callbacks/", _CALLBACK_BYTES, _CALLBACK_S),
+            ("/callbacks/", _CALLBACK_BYTES, _STRANGERS_S),
+            ("/api/session", _SESSION_BYTES, _STRANGERS_S),
             ("", settings.json_body_max_bytes, _BODY_S),
         )
 
@@ -223,7 +232,7 @@ class BodyLimit:
 
 
 def _too_large(limit: int) -> BodyTooLarge:
-    return BodyTooLarge(f"The request is larger than {limit / 1e6:,.1f} MB.")
+    return BodyTooLarge(f"The request is larger than {in_megabytes(limit)}.")
 
 
 def _id_of(scope: Scope) -> str:
