@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from sayso.http.wire import CheckBody
 from sayso.providers.scripted import Script
@@ -107,6 +108,18 @@ def test_nonsense_as_last_event_id_counts_as_none(quick: Service) -> None:
         headers = {"Last-Event-ID": last}
         with quick.http.stream("GET", "/api/events", headers=headers) as answer:
             assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("ahead_s", [3_600, 4_000_000_000_000])
+def test_a_reader_from_the_future_is_told_what_happens_now(quick: Service, ahead_s: int) -> None:
+    last = time.time_ns() // 1_000 + ahead_s * 1_000_000
+
+    with stream(quick, last=last) as events:
+        generation_id = quick.start()
+
+        final = next(b for _, b in events if b["id"] == generation_id and is_final(b))
+
+    assert final["status"] == "succeeded"
 
 
 def test_streams_end_when_the_service_stops(

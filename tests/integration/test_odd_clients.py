@@ -75,3 +75,13 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_breaks_nothing(
 
     until(lambda: is_counted(499) or is_counted(500))
     assert not is_counted(500)
+
+
+def test_asking_for_the_head_of_a_stream_opens_none(quick: Service) -> None:
+    head = "HEAD /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    next_one = "GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+    answers = exchanged(quick, (head + next_one).encode())
+
+    assert b"content-type: text/event-stream" in answers
+    assert answers.endswith(b"\r\n\r\nok\n")

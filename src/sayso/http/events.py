@@ -23,7 +23,7 @@ from starlette.datastructures import Headers
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from sayso.clock import SECOND
+from sayso.clock import SECOND, Instant
 from sayso.generations.generation import Generation
 from sayso.generations.service import Generations
 from sayso.http.auth import ACCOUNT
@@ -47,9 +47,14 @@ class Events:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until the reader leaves, is too slow, or the service stops."""
+        if scope["method"] == "HEAD":
+            await send(_START)
+            await send({"type": "http.response.body", "body": b""})
+            return
         doors = doors_of(scope)
         given = parse_qs(scope["query_string"].decode("latin-1")).get("prediction_id")
-        last = _number(Headers(scope=scope).get("last-event-id"))
+        told = Headers(scope=scope).get("last-event-id")
+        last = _last_seen(told, now=doors.services.clock.now())
         reader = Reader(
             scope[ACCOUNT],
             id_of(given[0]) if given else None,
@@ -191,8 +196,13 @@ def _since(doors: Doors, last: int | None, *, is_of_one: bool) -> int:
     return doors.services.clock.now() - LATE if last is None else max(0, last - OVERLAP)
 
 
-def _number(text: str | None) -> int | None:
-    """Return the version that a reader saw last; nonsense counts as none."""
+def _last_seen(text: str | None, *, now: Instant) -> int | None:
+    """Return the version that a reader saw last; nonsense counts as none.
+
+    One from the future would keep it from being told anything until then: our clock was set back
+    since, or somebody made it up. It counts as what is seen just now.
+    """
     if text is None or not text.isdecimal() or len(text) > len(str(2**63)) - 1:
         return None
-    return int(text)
+    version = int(text)
+    return version if version <= now + OVERLAP else now
