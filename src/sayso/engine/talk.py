@@ -105,8 +105,7 @@ def make_video(
     face = choose_face(picture, number=chosen.face)
     seed = _seed_of(face, heard) if chosen.seed is None else chosen.seed
 
-    tell(Progress("listening", 0, 100))
-    track, rig = _listen_and_rig(face, heard, chosen)
+    track, rig = _listen_and_rig(face, heard, chosen, tell)
     motion = _plan(track, rig, heard, chosen.fps, seed)
     _write(output, rig, motion, heard=heard, fps=chosen.fps, tell=tell)
     return Talk(
@@ -130,15 +129,28 @@ def frames_of(duration_s: float, fps: int) -> int:
 
 
 def _listen_and_rig(
-    face: FaceChoice, heard: Speech, chosen: TalkOptions
+    face: FaceChoice, heard: Speech, chosen: TalkOptions, tell: Callable[[Progress], None]
 ) -> tuple[VisemeTrack, Rig]:
-    """Hear the visemes and build the rig side by side; neither needs the other."""
+    """Hear the visemes and build the rig side by side; neither needs the other.
+
+    Of a long recording hearing takes longer than anything before it, so it is done here: it tells
+    how far it is, and Ctrl-C ends it.
+    """
+    tell(Progress("listening", 0, 100))
     with ThreadPoolExecutor(1) as pool:
-        listening = pool.submit(find_visemes, heard, transcript=chosen.transcript)
-        rig = build_rig(
-            face.picture.rgb, face.mesh, long_side_px=chosen.long_side_px, crop=chosen.crop
+        building = pool.submit(
+            build_rig,
+            face.picture.rgb,
+            face.mesh,
+            long_side_px=chosen.long_side_px,
+            crop=chosen.crop,
         )
-        return listening.result(), rig
+        track = find_visemes(
+            heard,
+            transcript=chosen.transcript,
+            on_progress=lambda share: tell(Progress("listening", round(100 * share), 100)),
+        )
+        return track, building.result()
 
 
 def _plan(track: VisemeTrack, rig: Rig, heard: Speech, fps: int, seed: int) -> Motion:
