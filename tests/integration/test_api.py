@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -12,8 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
-from sayso.http.wire import CheckBody, StartedAnswer
+from sayso.http.wire import CheckBody, GenerateBody, StartedAnswer
 from sayso.providers.base import Failure, FailureKind
 from sayso.providers.scripted import Script
 from tests.services import (
@@ -22,6 +24,7 @@ from tests.services import (
     PRICE_MICROS,
     RATE,
     SECONDS,
+    Body,
     Service,
     started,
     until,
@@ -270,22 +273,58 @@ def test_a_body_that_makes_no_sense_is_refused(
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", '"x"', "nul", "\ud800".encode("utf-8", "surrogatepass")]
+    ("content", "sentence"),
+    [
+        ("", "body: Field required."),
+        ("{} {}", "The body is not JSON: Extra data at character 3."),
+        ("nul", "The body is not JSON: Expecting value at character 0."),
+        ("[]", "body: must be a JSON object."),
+        ('"x"', "body: must be a JSON object."),
+        (b"\xff", "The body is no JSON that can be read."),
+        ('{"imageUrl":' * 9_999, "The body is no JSON that can be read."),
+        ('{"audioDuration": %s}' % ("1" * 9_999), "The body is no JSON that can be read."),
+    ],
+    ids=range(8),
 )
-def test_what_is_no_json_object_is_refused(quick: Service, content: str | bytes) -> None:
+def test_what_is_no_json_object_is_refused(
+    quick: Service, content: str | bytes, sentence: str
+) -> None:
     answer = quick.http.post(
         "/api/generate-lipsync", content=content, headers={"Content-Type": "application/json"}
     )
 
-    assert answer.status_code in {400, 422}
-    code_of(answer)
+    assert (answer.status_code, code_of(answer)) == (422, "body_invalid")
+    assert answer.json()["detail"] == sentence
 
 
-def test_another_media_type_is_refused(quick: Service) -> None:
-    answer = quick.http.post("/api/generate-lipsync", data={"imageUrl": "x"})
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"prompt": "\0"}, "prompt: must not hold NUL or half of a character."),
+        ({"model": "x" * 201}, "model: String should have at most 200 characters."),
+    ],
+)
+def test_a_refusal_says_what_to_change(quick: Service, change: Body, sentence: str) -> None:
+    answer = quick.http.post("/api/generate-lipsync", json={**quick.order(), **change})
 
-    assert answer.status_code == 415
-    assert code_of(answer) == "body_unsupported"
+    assert (answer.status_code, answer.json()["detail"]) == (422, sentence)
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_a_number_that_json_cannot_tell_is_no_options_value(value: float) -> None:
+    with pytest.raises(ValidationError, match="finite"):
+        GenerateBody(imageUrl="x", audioUrl="x", options={"strength": value})
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/generate-lipsync", "/api/quote", "/api/previews", "/api/session"]
+)
+def test_another_media_type_is_refused(quick: Service, path: str) -> None:
+    form = quick.http.post(path, data={"imageUrl": "x"})
+    unnamed = quick.http.post(path, content=b"{}")
+
+    for answer in (form, unnamed):
+        assert (answer.status_code, code_of(answer)) == (415, "body_unsupported")
 
 
 def test_a_cancel_ends_it_and_releases_the_hold(service: Service) -> None:

@@ -320,6 +320,15 @@ def test_a_file_in_a_data_url_is_repeated_as_a_link(quick: Service) -> None:
     assert quick.http.get(body["input"]["image"]).content == quick.portrait.read_bytes()
 
 
+def test_a_link_of_ours_drags_nothing_along_into_the_list(quick: Service) -> None:
+    dragging = f"{quick.portrait_url}&more={'x' * 1_000_000}"
+
+    answer = create(quick, given=an_input(quick, image=dragging))
+
+    assert fault_of(answer) == (422, "input.image", "url_refused")
+    assert quick.spent() == (0, 0)
+
+
 def test_the_list_has_whole_addresses_and_ends(
     tmp_path: Path, small_portrait: Path, short_speech: Path
 ) -> None:

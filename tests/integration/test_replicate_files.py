@@ -86,6 +86,17 @@ def test_a_form_without_content_or_with_odd_metadata_is_refused(quick: Service) 
     assert "content" in nothing.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    "metadata",
+    ['{"a": NaN}', '{"a": [1e999]}', '{"a": "\\u0000"}', '{"a": "\\ud800"}', '{"\\u0000": 1}'],
+)
+def test_metadata_that_could_not_be_told_again_is_refused(service: Service, metadata: str) -> None:
+    answer = service.http.post("/v1/files", files={"content": b"x", "metadata": (None, metadata)})
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "body_invalid")
+    assert answer.json()["detail"] == "metadata: must be a JSON object."
+
+
 MAX_BYTES = 1_000
 
 

@@ -46,6 +46,7 @@ from sayso.errors import (
 )
 from sayso.ids import AccountId, ArtifactId, Ids
 from sayso.media.fetch import Fetcher
+from sayso.media.guard import MAX_URL_LENGTH
 from sayso.media.inspection import ImageFacts, Inspector, SpeechFacts
 from sayso.media.intake import Arrival, Intake
 
@@ -288,7 +289,8 @@ class Inputs:
         self, account_id: AccountId, url: str, kind: InputKind
     ) -> Artifact | ArtifactKey | None:
         """Return what a link of ours names, or None for a URL of somebody else's."""
-        if url[:5].lower() == "data:":
+        # A link of ours is short; whatever else one drags along, no row should have to hold.
+        if url[:5].lower() == "data:" or len(url) > MAX_URL_LENGTH:
             return None
         try:
             parts = urlsplit(url)

@@ -23,7 +23,7 @@ from collections.abc import Awaitable
 from dataclasses import asdict
 from typing import Annotated, Any, Final, TypeVar
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from starlette.types import Receive
 
 from sayso.artifacts.keys import ArtifactKey
@@ -33,13 +33,13 @@ from sayso.credits.rules import CURRENCY, Entry, decimal_text
 from sayso.errors import (
     ArtifactMissing,
     BodyInvalid,
-    BodyUnsupported,
     GenerationTimedOut,
     ModelUnavailable,
     ShuttingDown,
 )
 from sayso.generations.generation import Door, Generation, Key, Order, Receipt, Started
 from sayso.http.auth import Caller
+from sayso.http.bodies import JSON_ONLY
 from sayso.http.doors import Doors, Shared, base_of, id_of
 from sayso.http.errors import problems
 from sayso.http.files import RANGES, send_file
@@ -77,16 +77,9 @@ _FAILED: Final = "Generation failed: "
 _TIMED_OUT: Final = "timed_out"
 
 
-async def _require_json(request: Request) -> None:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json" and not kind.endswith("+json"):
-        raise BodyUnsupported("This address takes application/json.")
-
-
 router: Final = APIRouter()
 
 GenerationPath = Annotated[str, Path(alias="id", description="The generation's id.")]
-_JSON_ONLY: Final = [Depends(_require_json)]
 _SPENDING: Final = problems(402, 404, 408, 409, 413, 415, 429, 503, 504)
 
 
@@ -95,7 +88,7 @@ _SPENDING: Final = problems(402, 404, 408, 409, 413, 415, 429, 503, 504)
     tags=["generations"],
     status_code=202,
     response_model=StartedAnswer,
-    dependencies=_JSON_ONLY,
+    dependencies=JSON_ONLY,
     responses={200: {"model": CheckBody, "description": "It is final."}, **_SPENDING},
 )
 async def generate_lipsync(
@@ -126,7 +119,7 @@ async def generate_lipsync(
     "/api/quote",
     tags=["credits"],
     response_model=QuoteAnswer,
-    dependencies=_JSON_ONLY,
+    dependencies=JSON_ONLY,
     responses=problems(404, 408, 413, 415, 503),
 )
 async def quote(body: QuoteBody, caller: Caller, doors: Shared) -> Response:

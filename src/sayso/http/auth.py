@@ -36,6 +36,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from sayso.clock import SECOND, Clock
 from sayso.db.tables import LOCAL_ACCOUNT
 from sayso.errors import AddressRefused, KeyRequired, TooManyTries
+from sayso.http.bodies import JSON_ONLY
 from sayso.http.errors import problem_response, problems
 from sayso.ids import AccountId
 from sayso.settings import Settings
@@ -198,7 +199,12 @@ class SessionBody(BaseModel):
     key: str = Field(max_length=1_000)
 
 
-@router.post("/api/session", status_code=204, responses=problems(408, 413, 415, 429))
+@router.post(
+    "/api/session",
+    status_code=204,
+    dependencies=JSON_ONLY,
+    responses=problems(408, 413, 415, 429),
+)
 async def open_session(body: SessionBody, request: Request) -> Response:
     """Trade the key for a cookie that scripts cannot read."""
     access: Access = request.app.state.doors.access

@@ -21,7 +21,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from sayso import errors
@@ -192,8 +192,13 @@ async def _on_invalid(_request: Request, error: Exception) -> Response:
 async def _on_frameworks(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     # FastAPI wraps what goes wrong while it reads a body.
-    if isinstance(error.__cause__, SaysoError):
-        return problem_response(error.__cause__)
+    match error.__cause__:
+        case SaysoError() as ours:
+            return problem_response(ours)
+        case ClientDisconnect() as left:
+            raise left
+        case ValueError() | RecursionError():
+            return problem_response(BodyInvalid("The body is no JSON that can be read."))
     phrase = _phrase(error.status_code)
     code = phrase.lower().replace(" ", "_").replace("-", "_")
     body = problem_of(error.status_code, _about(request, error), code)
@@ -212,8 +217,17 @@ def _about(request: Request, error: HTTPException) -> str:
 
 def _sentences(problems: Sequence[Any]) -> str:
     """Say what does not fit, at most five things, without repeating the values."""
-    lines = [f"{_place(problem['loc'])}: {problem['msg']}" for problem in problems[:5]]
-    return "; ".join(lines) + "."
+    return "; ".join(map(_sentence, problems[:5])) + "."
+
+
+def _sentence(problem: Any) -> str:
+    match problem:
+        case {"type": "json_invalid", "loc": (_, at), "ctx": {"error": reason}}:
+            return f"The body is not JSON: {reason} at character {at}"
+        case {"type": "model_attributes_type"}:
+            return f"{_place(problem['loc'])}: must be a JSON object"
+        case _:
+            return f"{_place(problem['loc'])}: {problem['msg'].removeprefix('Value error, ')}"
 
 
 def _place(location: Sequence[int | str]) -> str:

@@ -14,6 +14,7 @@ from sayso.catalogue.catalogue import Model
 from sayso.clock import SECOND, iso
 from sayso.errors import ModelUnavailable
 from sayso.http.auth import Caller
+from sayso.http.bodies import JSON_ONLY
 from sayso.http.doors import Doors, Shared, base_of
 from sayso.http.errors import problems
 from sayso.http.inputs import take_input
@@ -29,6 +30,7 @@ router: Final = APIRouter(tags=["previews"])
     "/api/previews",
     status_code=201,
     response_model=PreviewAnswer,
+    dependencies=JSON_ONLY,
     responses=problems(404, 408, 413, 415, 429, 503),
 )
 async def make_preview(

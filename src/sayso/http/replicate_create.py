@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -37,6 +35,7 @@ from sayso.errors import (
     UrlUnusable,
 )
 from sayso.generations.generation import Event, Key, Order
+from sayso.http.bodies import read_object
 from sayso.http.errors import status_of
 from sayso.http.replicate_errors import Refused, faulty, field_fault
 from sayso.ids import AccountId
@@ -251,28 +250,10 @@ def check_webhook(services: Services, url: str | None) -> None:
 
 def _read(raw: bytes) -> tuple[dict[str, Any], str]:
     """Return a body and the digest of its bytes."""
-    with suppress(ValueError, RecursionError):
-        body = json.loads(raw, parse_constant=_no_number)
-        if isinstance(body, dict) and _is_storable(body):
-            return body, hashlib.sha256(raw).hexdigest()
-    raise field_fault("", "invalid_type", "The body must be a JSON object")
-
-
-def _no_number(name: str) -> float:
-    raise ValueError(name)
-
-
-def _is_storable(value: object) -> bool:
-    """Whether every text is one that a database takes: no NUL, no half of a character."""
-    match value:
-        case str():
-            return "\0" not in value and not any("\ud800" <= c <= "\udfff" for c in value)
-        case dict():
-            return all(_is_storable(k) and _is_storable(v) for k, v in value.items())
-        case list():
-            return all(map(_is_storable, value))
-        case _:
-            return True
+    body = read_object(raw)
+    if body is None:
+        raise field_fault("", "invalid_type", "The body must be a JSON object")
+    return body, hashlib.sha256(raw).hexdigest()
 
 
 def _webhook_of(body: Mapping[str, Any]) -> tuple[str | None, tuple[Event, ...] | None]:

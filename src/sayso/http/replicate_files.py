@@ -11,7 +11,6 @@ fetch it.
 
 from __future__ import annotations
 
-import json
 from contextlib import AsyncExitStack
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
@@ -22,6 +21,7 @@ from sayso.artifacts.files import File, Files, Received
 from sayso.clock import iso
 from sayso.errors import BodyInvalid
 from sayso.http.auth import Caller
+from sayso.http.bodies import read_object
 from sayso.http.doors import Doors, Shared, base_of
 from sayso.http.errors import problems
 from sayso.http.files import RANGES, send_file
@@ -143,11 +143,8 @@ class _Form:
 
 
 def _to_metadata(text: str) -> dict[str, Any]:
-    try:
-        metadata = json.loads(text)
-    except (ValueError, RecursionError):
-        metadata = None
-    if not isinstance(metadata, dict):
+    metadata = read_object(text)
+    if metadata is None:
         raise BodyInvalid("metadata: must be a JSON object.")
     return metadata
 

@@ -14,13 +14,21 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StringConstraints,
+)
 
 from sayso.artifacts.keys import ArtifactKey
 from sayso.artifacts.links import FileLinks
 from sayso.clock import SECOND, Instant, iso
 from sayso.credits.rules import CURRENCY, decimal_text
 from sayso.generations.generation import Cost, Generation
+from sayso.http.bodies import storable
 
 Status = Literal["starting", "processing", "succeeded", "failed", "canceled"]
 
@@ -32,16 +40,20 @@ def encode(body: object) -> bytes:
     return _encode(body).encode("utf-8", "replace")
 
 
-def _is_storable(value: str) -> str:
-    """Refuse what no database takes in a text."""
-    if "\0" in value or any("\ud800" <= c <= "\udfff" for c in value):
+def _require_storable(value: str) -> str:
+    if not storable(value):
         raise ValueError("must not hold NUL or half of a character")
     return value
 
 
-Text = Annotated[str, AfterValidator(_is_storable)]
+_Storable: Final = AfterValidator(_require_storable)
+
+Text = Annotated[str, _Storable]
+ModelName = Annotated[str, StringConstraints(max_length=200), _Storable]
+OptionName = Annotated[str, StringConstraints(max_length=100), _Storable]
 Reference = Annotated[str, StringConstraints(min_length=1)]
-OptionJson = bool | int | float | Text | None
+# What JSON has no word for could be kept, but not be told again.
+OptionJson = bool | int | FiniteFloat | Text | None
 
 
 class _In(BaseModel):
@@ -61,7 +73,7 @@ class GenerateBody(_In):
 
     image_url: Reference = Field(alias="imageUrl", description="The portrait.")
     audio_url: Reference = Field(alias="audioUrl", description="The speech.")
-    model: Annotated[Text, StringConstraints(max_length=200)] | None = Field(
+    model: ModelName | None = Field(
         default=None, description="A name of `GET /api/models`; without it the default one."
     )
     prompt: Text | None = Field(default=None, description="For models that take one.")
@@ -76,7 +88,7 @@ class GenerateBody(_In):
         alias="pollForCompletion",
         description="Answer when the video is there, instead of at once.",
     )
-    options: dict[Annotated[Text, StringConstraints(max_length=100)], OptionJson] = Field(
+    options: dict[OptionName, OptionJson] = Field(
         default_factory=dict, description="The model's own options, by name."
     )
 
@@ -88,7 +100,7 @@ class QuoteBody(_In):
     audio_duration: float | None = Field(
         default=None, alias="audioDuration", ge=0, le=86_400, allow_inf_nan=False
     )
-    model: Annotated[Text, StringConstraints(max_length=200)] | None = None
+    model: ModelName | None = None
 
 
 class PreviewBody(_In):
