@@ -303,7 +303,9 @@ class Reconciler:
             self._tasks.discard(task)
             self._in_hand[hand] -= taken.count
             for job in taken.jobs:
-                self._held.pop(job.id, None)
+                # Its lease may have run out: then it is the later claim that is to be renewed.
+                if self._held.get(job.id) == taken.token:
+                    del self._held[job.id]
             if task.cancelled():
                 self._dropped.append(taken)
             elif task.exception() is not None:

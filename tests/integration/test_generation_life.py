@@ -786,3 +786,23 @@ async def test_an_answer_that_comes_after_the_lease_is_recorded_all_the_same(sho
     assert (await shop.live_until_final(generation)).state is State.SUCCEEDED
     assert after(NOON, 200) <= shop.clock.now()
     assert shop.provider.counts["create"] == 1
+
+
+@pytest.mark.parametrize("text", ["half \ud83d", "\0 in it"], ids=["half a character", "NUL"])
+async def test_texts_that_no_database_takes_do_not_keep_a_generation_open(
+    shop_of: Any, text: str
+) -> None:
+    """A model logs what it likes; cut in the middle of a character it still has to be written."""
+    bad = Failure(FailureKind.PERMANENT, "bad", "The model failed.", raw=text)
+    shop = await shop_of(Script(start_s=0, run_s=5))
+    look = shop.provider._look
+    shop.provider._look = lambda running: replace(look(running), logs=text)
+    good = await shop.live_until_final(await shop.start())
+    shop.provider.will(Script(start_s=0, end="failed", failure=bad))
+    failed = await shop.live_until_final(await shop.start())
+
+    told = text.replace("\0", "\ufffd").replace("\ud83d", "\ufffd")
+    assert (good.state, good.logs) == (State.SUCCEEDED, told)
+    assert failed.state is State.FAILED
+    assert (await shop.attempts(failed))[0].raw_error == told
+    assert await spent(shop) == (PRICE, 0)

@@ -139,6 +139,43 @@ async def test_a_stop_hands_back_what_takes_too_long(database: Database, tmp_pat
     assert (await shop.get(generation)).state is State.SUCCEEDED
 
 
+async def test_a_slow_step_whose_lease_ran_out_is_taken_again_once(
+    database: Database, tmp_path: Path
+) -> None:
+    """The first step ends while the second is in hand, and takes nothing of it along."""
+    shop = await Workshop.open(database, tmp_path, Script(start_s=0, run_s=1))
+    begun: list[float] = []
+
+    async def keep_slowly() -> None:
+        begun.append(shop.clock.monotonic_s())
+        end_s = begun[-1] + 40
+        while shop.clock.monotonic_s() < end_s:  # noqa: ASYNC110 (the clock is moved by hand)
+            await asyncio.sleep(0.001)
+
+    shop.keeper.before = keep_slowly
+    generation = await shop.start()
+    await shop.turn()
+    await _pass(shop, 30)
+    shop.clock.jump(30)  # The machine slept: every lease is over.
+    await _pass(shop, 90)
+    shop.clock.advance(1_000)  # Whatever is in hand still may end.
+    await shop.reconciler.settled()
+
+    assert len(begun) == 2
+    assert (await shop.get(generation)).state is State.SUCCEEDED
+    assert (await shop.balance()).held == 0
+
+
+async def _pass(shop: Workshop, seconds: int) -> None:
+    """Let time pass with the loop's turns and renewals, without waiting for what is in hand."""
+    for second in range(seconds):
+        shop.clock.advance(1)
+        await shop.reconciler.turn()
+        if second % 5 == 0:
+            await shop.reconciler._renew()
+        await asyncio.sleep(0.002)
+
+
 async def _until_final(shop: Workshop, generation_id: Any) -> State:
     async with asyncio.timeout(120):
         while True:

@@ -7,6 +7,7 @@ Written     the row's new values, and whether a watcher sees a difference
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
@@ -154,7 +155,7 @@ def row_after(step: Step, row: CurrentRow, *, now: Instant) -> Written:
         due_at=None if state.is_final else due_after(step, row, now=now),
         version=max(row.version + 1, now) if is_news else row.version,
         is_news=is_news,
-        logs=_tail(step.seen.logs) if step.seen is not None and is_news else None,
+        logs=_storable(_tail(step.seen.logs)) if step.seen is not None and is_news else None,
         end=outcome if isinstance(outcome, End) else None,
         kept=step.kept,
         notices=_notices(step),
@@ -201,11 +202,11 @@ def attempt_after(  # noqa: PLR0911 (a table: one answer for each decision)
         generation_id=step.job.id,
         number=step.job.attempt.number,
         cost_micros=None if seen is None else seen.cost_micros,
-        raw_error=step.raw_error or _raw(seen),
+        raw_error=_storable(step.raw_error or _raw(seen)),
     )
     match outcome:
         case Store(output):
-            return replace(change, state="succeeded", output=output, finished_at=now)
+            return replace(change, state="succeeded", output=_storable(output), finished_at=now)
         case Retry():
             return replace(change, state="failed", finished_at=now, is_loss=True)
         case Search():
@@ -242,6 +243,17 @@ def _raw(seen: Prediction | None) -> str | None:
 
 def _tail(logs: str | None) -> str | None:
     return None if logs is None else logs[-LONGEST_LOGS:]
+
+
+def _storable(text: str | None) -> str | None:
+    """Return a provider's text without what no database takes: NUL, and half of a character.
+
+    A step that cannot be written would be taken for ever, and its hold would never end.
+    """
+    return None if text is None else _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+_UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 
 
 def _notices(step: Step) -> tuple[Notice, ...]:
