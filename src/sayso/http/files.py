@@ -82,12 +82,11 @@ async def send_file(
             )
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
     headers["Content-Length"] = str(end - start)
-    return StreamingResponse(
-        artifacts.stream(key, start=start, end=end),
-        status_code=200 if part is None else 206,
-        headers=headers,
-        media_type=content_type_of(key),
-    )
+    status, kind = 200 if part is None else 206, content_type_of(key)
+    if request.method == "HEAD":
+        return Response(status_code=status, headers=headers, media_type=kind)
+    content = artifacts.stream(key, start=start, end=end)
+    return StreamingResponse(content, status_code=status, headers=headers, media_type=kind)
 
 
 def part_of(asked: str, size: int) -> tuple[int, int] | None:
