@@ -20,18 +20,21 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.exceptions import MissingArgumentError, UnusedCliTokensError
 from cyclopts.validators import Number
 
 from sayso import __version__
 from sayso.command import (
     EXIT_FINDINGS,
+    EXIT_USAGE,
     AsJson,
     Quiet,
     require_files,
-    require_folder,
+    require_video_name,
+    require_writable,
     speaking,
 )
 from sayso.errors import OptionInvalid
@@ -40,6 +43,9 @@ from sayso.terminal import Terminal
 
 if TYPE_CHECKING:
     from sayso.engine.talk import Progress, Talk
+
+_FIRST_BYTES: Final = 512
+"""Enough of a file to see what kind of picture it is."""
 
 app = App(
     name="sayso",
@@ -52,12 +58,24 @@ def main() -> None:
     """Run the command line and leave with its exit code."""
     # The frames are drawn in threads of our own; those of numpy's BLAS would spin beside them.
     os.putenv("OPENBLAS_NUM_THREADS", "1")
+    # A file's name may have letters that the terminal's encoding lacks.
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # It is a file.
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
-    code = app(arguments, exit_on_error=True, result_action="return_value")
+    try:
+        code = app(
+            arguments,
+            exit_on_error=False,
+            print_error=False,
+            verbose=False,
+            result_action="return_value",
+        )
+    except CycloptsError as error:
+        Terminal(as_json="--json" in arguments).error(OptionInvalid.code, _usage(error))
+        return EXIT_USAGE
     return code if isinstance(code, int) else 0
 
 
@@ -89,11 +107,11 @@ def generate(
     output
         Where the MP4 goes; it appears only when it is whole.
     size
-        The longest side of the video in pixels.
+        The longest side of the video in pixels, 128 to 1920.
     crop
         The whole picture, or a square around the face.
     fps
-        Frames per second.
+        Frames per second, 10 to 60.
     face
         Which face to animate when there are several, counted from the left; else the largest.
     seed
@@ -109,7 +127,8 @@ def generate(
     """
     with speaking(as_json=as_json, quiet=quiet) as terminal:
         require_files(portrait, speech)
-        require_folder(output)
+        _require_order(portrait, speech)
+        require_video_name(output, portrait, speech)
         words = _read_text(transcript)
         if server is not None:
             given = _options_given(
@@ -144,7 +163,7 @@ def visemes(
     transcript: Path | None = None,
     quiet: Quiet = False,
 ) -> int:
-    """Write the mouth cues of SPEECH as JSON: who, when, and how open the mouth is.
+    """Write the mouth cues of SPEECH as JSON: which shape when, and how open the mouth is.
 
     The object holds `cues`, a list of [start_s, end_s, viseme] over the whole recording, and
     `open`, the mouth opening from 0 to 1 every 10 ms.
@@ -165,6 +184,9 @@ def visemes(
         from sayso.media.audio import read_speech
 
         require_files(speech)
+        if output is not None:
+            require_writable(output, speech)
+        terminal.progress("listening", 0)
         heard = read_speech(speech)
         track = find_visemes(
             heard,
@@ -178,7 +200,6 @@ def visemes(
         if output is None:
             print(text)
         else:
-            require_folder(output)
             output.write_text(text + "\n", encoding="utf-8")
             terminal.say(f"{output}: {len(cues)} cues, {heard.duration_s:.1f} s")
     return terminal.exit_code
@@ -242,6 +263,40 @@ def doctor(*, as_json: AsJson = False) -> int:
         terminal.result(text, {finding.name: asdict(finding) for finding in findings})
         terminal.exit_code = EXIT_FINDINGS if any(not f.works for f in findings) else 0
     return terminal.exit_code
+
+
+def _usage(error: CycloptsError) -> str:
+    """Return what is wrong with a command line, and where help is, as one line."""
+    command = " ".join(("sayso", *(error.command_chain or ())))
+    text = " ".join(str(error).split())
+    match error:
+        case MissingArgumentError(argument=argument, keyword=None) if argument is not None:
+            text = f"{command} needs {argument.name.removeprefix('--').upper()}."
+        case UnusedCliTokensError(unused_tokens=[first, *_]):
+            text = f"{command} has no use for {first!r}."
+        case MissingArgumentError(keyword=option):
+            text = f"{option} needs a value; one that begins with a dash goes with it: {option}=..."
+    return f"{text} See {command} --help."
+
+
+def _require_order(portrait: Path, speech: Path) -> None:
+    """Refuse inputs that were exchanged: each alone would only be called unreadable."""
+    if _is_picture(speech) and not _is_picture(portrait):
+        raise OptionInvalid(
+            f"The portrait comes first, then the speech; {speech} is a picture and {portrait} none."
+        )
+
+
+def _is_picture(path: Path) -> bool:
+    from sayso.errors import ImageRejected
+    from sayso.media.image import kind_of
+
+    with path.open("rb") as file:
+        try:
+            kind_of(file.read(_FIRST_BYTES))
+        except ImageRejected:
+            return False
+    return True
 
 
 def _options_given(**options: object) -> dict[str, object]:

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from sayso import __version__
-from sayso.errors import ServiceRefused, ServiceUnreachable
+from sayso.errors import OptionInvalid, ServiceRefused, ServiceUnreachable
 
 Body = dict[str, Any]
 
@@ -34,10 +34,12 @@ _FINAL: Final = frozenset({"succeeded", "failed", "canceled"})
 class ServiceClient:
     """One service; a context manager that closes its connections.
 
-    Every call raises `ServiceUnreachable` when no answer comes, `ServiceRefused` for an error.
+    Raises `OptionInvalid` for what is no address. Every call raises `ServiceUnreachable` when no
+    answer comes, `ServiceRefused` for an error.
     """
 
     def __init__(self, url: str, *, key: str | None = None) -> None:
+        _require_address(url)
         self._url = url.rstrip("/")
         headers = {"User-Agent": f"sayso/{__version__}"}
         if key is not None:
@@ -162,6 +164,14 @@ def _body_of(answer: httpx.Response) -> Body:
         text = body.get("detail") or f"The service answered {answer.status_code}."
         raise ServiceRefused(text, status=answer.status_code, service_code=body.get("code"))
     return body if isinstance(body, dict) else {}
+
+
+def _require_address(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise OptionInvalid(
+            f"--server is an address such as http://127.0.0.1:8000; {url!r} is none."
+        )
 
 
 def _is_this_machine(url: str) -> bool:

@@ -2,6 +2,7 @@
 
 speaking()          turns what a command raises into a sentence and an exit code
 Command             the terminal of one command, with its exit code
+require_...()       refuses files that cannot be read or written before any work is done
 opened_database()   the database of an installation, for the commands of its operator
 EXIT_...            the exit codes; `cli.py` says what they mean
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -39,14 +41,26 @@ EXIT_FINDINGS: Final = 5
 EXIT_INTERRUPTED: Final = 130
 
 AsJson: TypeAlias = Annotated[
-    bool, Parameter(name="--json", negative=(), help="Print the result as one JSON object.")
+    bool,
+    Parameter(
+        name="--json",
+        negative=(),
+        show_default=False,
+        help="Print the result as one JSON object.",
+    ),
 ]
 Data: TypeAlias = Annotated[
-    Path | None, Parameter(help="Folder of the database and the files; ./data without it.")
+    Path | None,
+    Parameter(help="Folder of the database and the files; SAYSO_DATA or ./data without it."),
 ]
 Quiet: TypeAlias = Annotated[
-    bool, Parameter(name=["--quiet", "-q"], negative=(), help="Print nothing but errors.")
+    bool,
+    Parameter(
+        name=["--quiet", "-q"], negative=(), show_default=False, help="Print nothing but errors."
+    ),
 ]
+
+_VIDEO_SUFFIXES: Final = frozenset({".mp4", ".m4v", ""})
 
 
 class Command(Terminal):
@@ -74,6 +88,10 @@ def speaking(*, as_json: bool = False, quiet: bool = False) -> Iterator[Command]
         except SaysoError as error:
             terminal.error(error.code, str(error))
             terminal.exit_code = EXIT_BROKEN
+        except BrokenPipeError:
+            # Whoever reads has seen enough, as `head` does, and nobody is left to tell anything.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            terminal.exit_code = EXIT_FILES
         except OSError as error:
             terminal.error("file_system", _about_files(error))
             terminal.exit_code = EXIT_FILES
@@ -95,13 +113,40 @@ def require_files(*paths: Path) -> None:
             raise OSError(number, os.strerror(number), str(path))
 
 
-def require_folder(output: Path) -> None:
-    """Refuse an output without a folder before any work is done for it."""
+def require_video_name(output: Path, *inputs: Path) -> None:
+    """Refuse an output that would not do for an MP4, or would overwrite what it is made of."""
+    if output.suffix.lower() not in _VIDEO_SUFFIXES:
+        better = output.with_suffix(".mp4")
+        raise OptionInvalid(f"The video is an MP4: name it {better} instead of {output}.")
+    require_writable(output, *inputs)
+
+
+def require_writable(output: Path, *inputs: Path) -> None:
+    """Refuse an output that cannot be written, or is an input, before any work is done for it."""
     folder = output.parent
     if not folder.is_dir():
         raise OptionInvalid(f"The folder {folder} for the output does not exist.")
     if output.is_dir():
         raise OptionInvalid(f"{output} is a folder; --output names a file.")
+    if output.exists():
+        if not output.is_file():
+            raise OptionInvalid(f"{output} is not an ordinary file; --output names one.")
+        if any(output.samefile(path) for path in inputs):
+            raise OptionInvalid(f"{output} is an input; --output names another file.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+
+def has_database(settings: Settings) -> bool:
+    """Whether the database is there already; one on a server is its own affair."""
+    require_data_folder(settings.data)
+    return settings.database_url is not None or settings.database_file.is_file()
+
+
+def require_data_folder(data: Path) -> None:
+    """Refuse a file where the folder of an installation should be."""
+    if data.exists() and not data.is_dir():
+        raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(data))
 
 
 @asynccontextmanager
@@ -111,6 +156,7 @@ async def opened_database(settings: Settings) -> AsyncIterator[Database]:
     from sayso.db.upgrade import upgrade
 
     if settings.database_url is None:
+        require_data_folder(settings.data)
         settings.data.mkdir(parents=True, exist_ok=True)
     db = await open_database(settings.database)
     try:

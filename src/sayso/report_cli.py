@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from datetime import date
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
-from sayso.command import AsJson, Data, opened_database, speaking
+from sayso.command import AsJson, Data, has_database, opened_database, speaking
 from sayso.errors import OptionInvalid
 
 if TYPE_CHECKING:
     from sayso.generations.spend import Spend, Sums, Unmatches
     from sayso.settings import Settings
-
-Day: TypeAlias = Annotated[str | None, Parameter(help="A day in UTC, such as 2026-11-01.")]
 
 _SHOWN: Final = 5  # Of what is unmatched, in a text.
 _COLUMNS: Final = (
@@ -34,8 +32,8 @@ report: Final = App(name="report", help="Say what came of the generations so far
 @report.command
 def spend(
     *,
-    since: Day = None,
-    until: Day = None,
+    since: str | None = None,
+    until: str | None = None,
     data: Data = None,
     as_json: AsJson = False,
 ) -> int:
@@ -46,20 +44,27 @@ def spend(
     since
         First day, in UTC, such as 2026-11-01; all days without it.
     until
-        Last day.
+        Last day; up to now without it.
     """
     with speaking(as_json=as_json) as terminal:
         from sayso.settings import read_settings
 
-        found = asyncio.run(_spend(read_settings(data=data), _day(since), _day(until)))
+        settings = read_settings(data=data)
+        days = _day(since), _day(until)
+        if not has_database(settings):
+            terminal.say(f"note: there is no database in {settings.data}.")
+        found = asyncio.run(_spend(settings, *days))
         terminal.result(_spend_text(found), _spend_facts(found))
     return terminal.exit_code
 
 
 async def _spend(settings: Settings, since: date | None, until: date | None) -> Spend:
-    from sayso.generations.spend import spend_of
+    from sayso.generations.spend import Spend, Unmatches, spend_of
     from sayso.wiring import catalogue_of
 
+    if not has_database(settings):
+        none = Unmatches(0, 0, ())
+        return Spend((), none, none, none)
     free = [model.name for model in catalogue_of(settings).models if not model.costs_us]
     async with opened_database(settings) as db:
         return await db.snapshot(

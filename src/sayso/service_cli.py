@@ -27,9 +27,11 @@ from sayso.command import (
     AsJson,
     Command,
     Data,
+    has_database,
     opened_database,
+    require_data_folder,
     require_files,
-    require_folder,
+    require_video_name,
     speaking,
 )
 from sayso.errors import Notice
@@ -40,7 +42,11 @@ if TYPE_CHECKING:
     from sayso.settings import Settings
 
 Server: TypeAlias = Annotated[
-    str | None, Parameter(help="Address of a service to use; it asks for SAYSO_API_KEY if set.")
+    str | None,
+    Parameter(
+        help="Address of a service to use, such as http://127.0.0.1:8000; SAYSO_API_KEY is sent"
+        " there if set."
+    ),
 ]
 
 _credits = App(name="credits", help="Show what the local account has, or give it more.")
@@ -122,7 +128,7 @@ def demo(
 
         inputs = (examples / "portrait.jpg", examples / "speech.ogg")
         require_files(*inputs)
-        require_folder(output)
+        require_video_name(output, *inputs)
         settings = _demo_settings(Path(folder))
         set_up_logs(settings)
         with running_service(settings) as url:
@@ -163,7 +169,9 @@ def quote(
 def show(*, data: Data = None, as_json: AsJson = False) -> int:
     """Show balance, open holds and the newest entries of the local account."""
     with speaking(as_json=as_json) as terminal:
-        text, facts = asyncio.run(_statement(_settings(data)))
+        settings = _settings(data)
+        _note_a_new_one(terminal, settings)
+        text, facts = asyncio.run(_statement(settings))
         terminal.result(text, facts)
     return terminal.exit_code
 
@@ -183,9 +191,11 @@ def grant(amount: str, *, reason: str = "granted by the operator", data: Data = 
         from sayso.credits.rules import dollars, parse_dollars
 
         micros = parse_dollars(amount)
+        settings = _settings(data)
+        _note_a_new_one(terminal, settings)
 
         async def main() -> int:
-            async with _ledger(_settings(data)) as ledger:
+            async with _ledger(settings) as ledger:
                 account_id = await ledger.open_local_account()
                 balance = await ledger.grant(account_id, micros, reason=reason)
                 return balance.available
@@ -198,13 +208,17 @@ def grant(amount: str, *, reason: str = "granted by the operator", data: Data = 
 def verify_ledger(*, data: Data = None, as_json: AsJson = False) -> int:
     """Check every invariant of the ledger; exit code 5 when one does not hold."""
     with speaking(as_json=as_json) as terminal:
+        settings = _settings(data)
 
         async def main() -> list[dict[str, Any]]:
-            async with _ledger(_settings(data)) as ledger:
+            async with _ledger(settings) as ledger:
                 return [asdict(violation) for violation in await ledger.verify()]
 
-        found = asyncio.run(main())
+        is_there = has_database(settings)
+        found = asyncio.run(main()) if is_there else []
         lines = [" ".join(str(value) for value in violation.values()) for violation in found]
+        if not is_there:
+            lines = [f"there is no database in {settings.data}: nothing was checked"]
         terminal.result("\n".join(lines) or "the ledger is in order", {"violations": found})
         terminal.exit_code = EXIT_FINDINGS if found else 0
     return terminal.exit_code
@@ -335,6 +349,12 @@ def _settings(data: Path | None) -> Settings:
     return read_settings(data=data)
 
 
+def _note_a_new_one(terminal: Command, settings: Settings) -> None:
+    """Say that there is no database yet: it may be that `--data` names the wrong folder."""
+    if not has_database(settings):
+        terminal.say(f"note: there was no database in {settings.data}; a new one begins.")
+
+
 def _key() -> str | None:
     key = _settings(None).api_key
     return None if key is None else key.get_secret_value()
@@ -344,6 +364,7 @@ def _long_running(data: Path | None) -> Settings:
     from sayso.logs import set_up_logs
 
     settings = _settings(data)
+    require_data_folder(settings.data)
     set_up_logs(settings)
     return settings
 

@@ -378,7 +378,12 @@ class Settings(BaseSettings):
         """The database's URL: the one set, else SQLite in the data folder."""
         if self.database_url is not None:
             return self.database_url.get_secret_value()
-        return f"sqlite:///{self.data / 'sayso.db'}"
+        return f"sqlite:///{self.database_file}"
+
+    @property
+    def database_file(self) -> Path:
+        """Where SQLite's database lies when no other is set."""
+        return self.data / "sayso.db"
 
     @property
     def artifacts(self) -> str:

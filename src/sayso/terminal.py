@@ -74,16 +74,21 @@ class Terminal:
         """Print what came out: a sentence for a person, or the facts as one JSON object."""
         self.end_progress()
         if self._as_json:
-            print(json.dumps(facts, ensure_ascii=False))
+            _print_json(facts)
         elif not self._quiet:
-            print(text)
+            print(text, flush=True)
 
     def error(self, code: str, text: str) -> None:
         """Print an error; with `as_json` also as an object on standard output."""
         self.end_progress()
         if self._as_json:
-            print(json.dumps({"error": text, "code": code}, ensure_ascii=False))
+            _print_json({"error": text, "code": code})
         print(f"error: {text}", file=sys.stderr)
+
+
+def _print_json(facts: Mapping[str, object]) -> None:
+    """Print one line of JSON in ASCII: any terminal and any pipe takes it, whatever names say."""
+    print(json.dumps(facts), flush=True)
 
 
 class _Bar:

@@ -27,10 +27,11 @@ SAYSO: Final = [sys.executable, "-m", "sayso"]
 SECONDS: Final = 240
 
 
-def sayso(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+def sayso(*words: str | Path, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*SAYSO, *map(str, words)],
         cwd=cwd,
+        env={**os.environ, **more},
         capture_output=True,
         text=True,
         timeout=SECONDS,
@@ -115,6 +116,39 @@ def test_quiet_prints_nothing(portrait: Path, second: Path, tmp_path: Path) -> N
     ended = sayso("generate", portrait, second, "--size", "128", "--quiet", cwd=tmp_path)
 
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("words", [(), ("--json",)])
+def test_a_name_may_have_letters_that_the_terminal_lacks(
+    portrait: Path, second: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    ended = sayso(
+        *("generate", portrait, second, "--size", "128", "-o", "grüße.mp4", *words),
+        cwd=tmp_path,
+        PYTHONIOENCODING="ascii",
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    said = json.loads(ended.stdout)["path"] if words else ended.stdout
+    assert said.startswith("grüße.mp4" if words else r"gr\xfc\xdfe.mp4: 1.2 s")
+
+
+def test_whoever_reads_may_stop_reading(second: Path, tmp_path: Path) -> None:
+    """As `sayso visemes ... | head` does."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as pipe:
+        ended = subprocess.run(
+            [*SAYSO, "visemes", str(second), "--quiet"],
+            cwd=tmp_path,
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+
+    assert (ended.returncode, ended.stderr) == (4, "")
 
 
 def test_a_terminal_gets_a_live_bar(portrait: Path, second: Path, tmp_path: Path) -> None:

@@ -79,6 +79,24 @@ def test_shell_blocks_run(document: Path, checkout: Path) -> None:
     assert ended.returncode == 0, f"{script}\n{ended.stdout}\n{ended.stderr}"
 
 
+def test_run_takes_names_from_where_the_caller_is(checkout: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "my pictures"
+    elsewhere.mkdir()
+    (elsewhere / "me.ogg").symlink_to(ROOT / "examples/speech.ogg")
+
+    ended = subprocess.run(
+        [str(checkout / "run"), "quote", "me.ogg"],
+        cwd=elsewhere,
+        env={**os.environ, "SAYSO_VENV": str(Path(sys.prefix))},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+    assert ended.stdout == "sayso/portrait: 10 s x $0.01 = $0.10\n", ended.stderr
+
+
 @pytest.mark.parametrize(
     "document", [pytest.param(d, id=named(d)) for d in DOCUMENTS if blocks(d, "python")]
 )
