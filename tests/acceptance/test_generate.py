@@ -122,11 +122,9 @@ def test_quiet_prints_nothing(portrait: Path, second: Path, tmp_path: Path) -> N
 def test_a_name_may_have_letters_that_the_terminal_lacks(
     portrait: Path, second: Path, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
-    ended = sayso(
-        *("generate", portrait, second, "--size", "128", "-o", "grüße.mp4", *words),
-        cwd=tmp_path,
-        PYTHONIOENCODING="ascii",
-    )
+    asked = ("--size", "128", "-o", "grüße.mp4", *words)
+
+    ended = sayso("generate", portrait, second, *asked, cwd=tmp_path, PYTHONIOENCODING="ascii")
 
     assert ended.returncode == 0, ended.stderr
     said = json.loads(ended.stdout)["path"] if words else ended.stdout

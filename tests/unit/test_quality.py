@@ -221,6 +221,17 @@ def test_speech_without_words_leaves_the_lips_unjudged(video: Path, folder: Path
     assert quality.sync_r is None
 
 
+def test_a_mouth_that_rests_while_nobody_speaks_is_no_fault(folder: Path) -> None:
+    hush = write_wav(folder / "still.wav", np.zeros(16_000 * SECONDS, np.int16))
+    still = folder / "still.mp4"
+    make_video(PORTRAIT, hush, still, options=TalkOptions(long_side_px=320, crop="face"))
+
+    quality = inspect_video(still, portrait=PORTRAIT, speech=hush)
+
+    assert quality.activity is None
+    assert quality.failures() == ()
+
+
 # The lag is found: the speech is moved by a known time.
 
 

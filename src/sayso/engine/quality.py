@@ -217,7 +217,7 @@ def inspect_video(
         length_difference_s=_length_difference_s(probe, heard),
         start_s=seen.start_s,
         face_share=seen.face_share,
-        activity=seen.mouth_change / seen.face_change if seen.face_change > 0 else None,
+        activity=_activity(seen, track),
         flicker=seen.background_change,
         flicker_p999=seen.background_change_p999,
         border_ssim=seen.border_ssim,
@@ -278,6 +278,12 @@ def _of_the_lips(seen: Seen, heard: Speech, track: VisemeTrack) -> dict[str, flo
         "loudness_over_chance": _over_chance(loudness),
         **_closure(seen, opening, track.speech),
     }
+
+
+def _activity(seen: Seen, track: VisemeTrack | None) -> float | None:
+    """Return how much more the mouth changes than the face; nothing where nobody speaks."""
+    is_silent = track is not None and not track.speech.any()
+    return None if is_silent or seen.face_change <= 0 else seen.mouth_change / seen.face_change
 
 
 def _over_chance(found: Agreement | None) -> float | None:
