@@ -85,3 +85,20 @@ def test_asking_for_the_head_of_a_stream_opens_none(quick: Service) -> None:
 
     assert b"content-type: text/event-stream" in answers
     assert answers.endswith(b"\r\n\r\nok\n")
+
+
+def test_a_body_that_comes_too_slowly_is_given_up_and_described(
+    tmp_path: Path, small_portrait: Path, short_speech: Path
+) -> None:
+    with started(tmp_path, portrait=small_portrait, speech=short_speech, upload_max_s=1) as service:
+        kind = "Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 99\r\n"
+        head = f"POST /v1/files HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{kind}\r\n"
+
+        answer = exchanged(service, head.encode() + b"--x")
+
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"The request did not arrive in 1 s." in answer
+        for path, operations in service.http.get("/openapi.json").json()["paths"].items():
+            for operation in operations.values():
+                if "requestBody" in operation:
+                    assert {"408", "413"} <= set(operation["responses"]), path

@@ -320,6 +320,23 @@ def test_a_file_in_a_data_url_is_repeated_as_a_link(quick: Service) -> None:
     assert quick.http.get(body["input"]["image"]).content == quick.portrait.read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("portrait.jpg", "cannot be used"),
+        ("/files/local/portrait/x.jpg", "no longer stored"),
+        (f"/files/local/portrait/{'0' * 64}.jpg?expires=1&signature=a.x", "cannot be used"),
+    ],
+)
+def test_an_input_that_leads_nowhere_is_a_field_that_does_not_fit(
+    quick: Service, url: str, words: str
+) -> None:
+    answer = create(quick, given=an_input(quick, image=url))
+
+    assert fault_of(answer) == (422, "input.image", "url_refused")
+    assert words in answer.json()["detail"]
+
+
 def test_a_link_of_ours_drags_nothing_along_into_the_list(quick: Service) -> None:
     dragging = f"{quick.portrait_url}&more={'x' * 1_000_000}"
 

@@ -141,7 +141,7 @@ async def quote(body: QuoteBody, caller: Caller, doors: Shared) -> Response:
     )
 
 
-@router.get("/api/models", tags=["models"], response_model=ModelsAnswer, responses=problems())
+@router.get("/api/models", tags=["models"], response_model=ModelsAnswer, responses=problems(503))
 async def list_models(request: Request, doors: Shared) -> Response:
     """List the catalogue, also what is not set up here."""
     app = doors.services

@@ -103,7 +103,7 @@ twin: Final = APIRouter(tags=["generations"])
     response_model=CheckBody,
     responses={
         304: {"description": "Nothing has changed since the ETag that was sent."},
-        **problems(404),
+        **problems(404, 503),
     },
 )
 def check_lipsync(

@@ -91,7 +91,7 @@ twin: Final = APIRouter(tags=["generations"])
             "description": "Events; `data` is a check body, `id` its version.",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         },
-        **problems(404, 429),
+        **problems(404, 429, 503),
     },
 )
 def events(

@@ -85,7 +85,7 @@ class _Where(BaseModel):
     status_code=201,
     response_class=Response,
     openapi_extra=create_of(CREATE_BY_VERSION),
-    responses=started(PREDICTION, 402, 404, 409, 410, 413, 415),
+    responses=started(PREDICTION, 402, 404, 408, 409, 413, 415),
 )
 async def create_by_version(request: Request, caller: Caller, doors: Shared) -> Response:
     """Start a prediction of the model that `version` names."""
@@ -99,7 +99,7 @@ async def create_by_version(request: Request, caller: Caller, doors: Shared) -> 
     status_code=201,
     response_class=Response,
     openapi_extra=create_of(CREATE),
-    responses=started(PREDICTION, 402, 404, 409, 410, 413, 415),
+    responses=started(PREDICTION, 402, 404, 408, 409, 413, 415),
 )
 async def create_by_model(
     owner: str, name: str, request: Request, caller: Caller, doors: Shared
@@ -115,7 +115,7 @@ async def create_by_model(
     status_code=201,
     response_class=Response,
     openapi_extra=create_of(CREATE),
-    responses=started(PREDICTION, 402, 404, 409, 410, 413, 415),
+    responses=started(PREDICTION, 402, 404, 408, 409, 413, 415),
 )
 async def create_by_deployment(
     owner: str, name: str, request: Request, caller: Caller, doors: Shared

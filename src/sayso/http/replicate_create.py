@@ -26,9 +26,7 @@ from sayso.artifacts.intake import Artifact, InputKind
 from sayso.catalogue.catalogue import Catalogue, Model, Option
 from sayso.clock import SECOND
 from sayso.errors import (
-    ArtifactMissing,
     InputRejected,
-    LinkRefused,
     ModelUnknown,
     OptionInvalid,
     SaysoError,
@@ -37,6 +35,7 @@ from sayso.errors import (
 from sayso.generations.generation import Event, Key, Order
 from sayso.http.bodies import read_object
 from sayso.http.errors import status_of
+from sayso.http.inputs import take_input
 from sayso.http.replicate_errors import Refused, faulty, field_fault
 from sayso.ids import AccountId
 from sayso.media.dataurl import is_data_url
@@ -328,8 +327,8 @@ async def _taken(
     services: Services, account_id: AccountId, name: str, url: str, kind: InputKind
 ) -> Artifact:
     try:
-        return await services.inputs.take_url(account_id, url, kind=kind)
-    except (InputRejected, UrlUnusable, LinkRefused, ArtifactMissing) as error:
+        return await take_input(services, account_id, url, kind)
+    except (InputRejected, UrlUnusable) as error:
         raise _about(f"input.{name}", error) from None
 
 

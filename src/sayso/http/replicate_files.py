@@ -46,7 +46,7 @@ router: Final = APIRouter(
     status_code=201,
     response_class=Response,
     openapi_extra=body_of(FORM, "multipart/form-data"),
-    responses=kept(FILE, 413, 415),
+    responses=kept(FILE, 408, 413, 415),
 )
 async def create_file(request: Request, caller: Caller, doors: Shared) -> Response:
     """Keep a file for a day."""

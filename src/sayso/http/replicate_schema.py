@@ -62,8 +62,13 @@ _CREATE_HEADERS: Final = [
         ("Idempotency-Key", "The same key with the same body is the same prediction."),
     )
 ]
-CREATE: Final = _object({"input": _OBJECT}, _CREATE_OPTIONAL)
-CREATE_BY_VERSION: Final = _object({"version": _TEXT, "input": _OBJECT}, _CREATE_OPTIONAL)
+_INPUT: Final[Schema] = {
+    **_OBJECT,
+    "description": "The model's own inputs, as its `openapi_schema` has them.",
+    "examples": [{"image": "...", "audio": "..."}],
+}
+CREATE: Final = _object({"input": _INPUT}, _CREATE_OPTIONAL)
+CREATE_BY_VERSION: Final = _object({"version": _TEXT, "input": _INPUT}, _CREATE_OPTIONAL)
 FORM: Final[Schema] = {
     "type": "object",
     "required": ["content"],

@@ -114,14 +114,24 @@ function command(method, path, operation) {
   const words = [`curl ${location.origin}${path.replaceAll(/[{}]/g, "")}${query && `?${query}`}`.replace(/\?(.*)$/, "'?$1'")];
   if (method !== "get") words.push(`-X ${method.toUpperCase()}`);
   const content = operation.requestBody?.content || {};
-  if (content["multipart/form-data"]) words.push("-F kind=portrait -F file=@portrait.jpg");
+  if (content["multipart/form-data"]) words.push(parts(resolved(content["multipart/form-data"].schema)));
   if (content["application/json"]) {
     const whole = resolved(content["application/json"].schema);
     const needed = whole.required || Object.keys(whole.properties || {}).slice(0, 1);
-    const body = Object.fromEntries(needed.map((/** @type {string} */ name) => [name, "..."]));
+    const body = Object.fromEntries(
+      needed.map((/** @type {string} */ name) => [name, whole.properties[name].examples?.[0] ?? "..."]),
+    );
     words.push("-H 'Content-Type: application/json'", `-d '${JSON.stringify(body)}'`);
   }
   return words.join(" \\\n  ");
+}
+
+/** A form's fields that are needed or may be chosen, for curl. @param {any} schema */
+function parts(schema) {
+  return Object.entries(schema.properties)
+    .filter(([name, field]) => schema.required.includes(name) || field.enum)
+    .map(([name, field]) => `-F ${name}=${field.format === "binary" ? "@portrait.jpg" : (field.enum?.[0] ?? "...")}`)
+    .join(" ");
 }
 
 /** A text whose `code` is code. @param {string} text */
