@@ -175,7 +175,7 @@ class Reconciler:
     async def turn(self) -> Instant | None:
         """Claim what is due and start on it; return when the next row will be due.
 
-        Returns the present when rows were left because there was no room for them in hand.
+        Rows for which there is no room in hand are left until something in hand is done.
         """
         now = self._clock.now()
         sight = await self._db.read_point(lambda tx: claims.look_around(tx, now=now))
@@ -266,25 +266,30 @@ class Reconciler:
         token = self._ids.new()
         sends = due.state is State.CREATED and lane is not None
         nonces = [self._ids.nonce() for _ in range(limit if sends else 0)]
+        claim = partial(
+            claims.claim,
+            provider=due.provider,
+            state=due.state,
+            limit=limit,
+            token=token,
+            now=now,
+            lease_until=lease_until,
+        )
 
         def take(tx: Tx) -> _Taken:
-            jobs = claims.claim(
-                tx,
-                provider=due.provider,
-                state=due.state,
-                limit=limit,
-                token=token,
-                now=now,
-                lease_until=lease_until,
-            )
+            # If an earlier run was committed after all, its attempts have our nonces.
+            before = sends and claims.claimed_before(tx, token=token, lease_until=lease_until)
+            jobs = before or claim(tx)
             if lane is None or due.state not in {State.CREATED, State.SUBMITTING}:
                 return _Taken(token, due.state, jobs)
             ended: list[Step] = []
             if sends:
                 claims.adopt(tx, [job for job in jobs if is_open_again(job)], now=now)
                 jobs = [job for job in jobs if not is_open_again(job)]
+                sent = [job for job in jobs if job.state is State.SUBMITTING]
+                jobs = [job for job in jobs if job.state is State.CREATED]
                 jobs, ended = _sorted_out(jobs, token, now=now, traits=lane.traits)
-                jobs = claims.intend(tx, jobs, nonces[: len(jobs)], now=now)
+                jobs = [*sent, *claims.intend(tx, jobs, nonces[: len(jobs)], now=now)]
             inputs = claims.inputs_of(tx, [job.id for job in jobs]) if jobs else {}
             return _Taken(token, due.state, jobs, ended, inputs)
 

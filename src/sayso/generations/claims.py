@@ -2,6 +2,7 @@
 
     look_around       how much is due for whom, and when the next one is
     claim             take rows whose time has come and whose lease is over
+    claimed_before    what an earlier run of the same claim took
     intend            created -> submitting: the attempt and its nonce, before any call
     adopt             created -> submitting: an attempt that runs after all
     inputs_of         what a create call needs
@@ -143,15 +144,22 @@ def claim(
             "token": token,
         },
     ).all()
-    if not jobs:
-        return []
-    tried = (
-        {}
-        if state is State.CREATED and not any(job.attempts for job in jobs)
-        else (_attempts(tx, [job.id for job in jobs]))
-    )
-    return [_to_job(job, tried.get(job.id, ())) for job in jobs]
+    return _with_attempts(tx, jobs)
 
+
+def claimed_before(tx: Tx, *, token: str, lease_until: Instant) -> list[Job]:
+    """Return what this very claim took when its commit went through after all."""
+    return _with_attempts(tx, tx.execute(_CLAIMED, {"lease": lease_until, "token": token}).all())
+
+
+def _with_attempts(tx: Tx, rows: Sequence[Any]) -> list[Job]:
+    tried = _attempts(tx, [row.id for row in rows]) if any(row.attempts for row in rows) else {}
+    return [_to_job(row, tried.get(row.id, ())) for row in rows]
+
+
+_CLAIMED: Final = select(*_JOB_COLUMNS).where(
+    g.due_at == bindparam("lease"), g.claim_token == bindparam("token")
+)
 
 _TAKEN: Final = (
     select(g.id)

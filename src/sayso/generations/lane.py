@@ -22,7 +22,13 @@ import structlog
 
 from sayso.catalogue.catalogue import Catalogue, Model
 from sayso.clock import SECOND, Clock, Instant, after
-from sayso.errors import ModelUnknown, ProviderError, ProviderTimedOut, SaysoError
+from sayso.errors import (
+    ModelUnknown,
+    ProviderError,
+    ProviderTimedOut,
+    SaysoError,
+    StoreUnavailable,
+)
 from sayso.generations.last_words import LastWords
 from sayso.generations.pace import age_class, next_look_at
 from sayso.generations.policy import Policy
@@ -357,13 +363,21 @@ class Lane:
         except SaysoError as error:
             raw = (error.raw if isinstance(error, ProviderError) else None) or str(error)
             log.warning("a video was not stored", code=error.code, raw=raw, **_ids(job))
-            outcome = after_keep_error(
-                job, error, now=self._clock.now(), traits=self.traits, policy=self._policy
-            )
-            await self._record(token, self._step(job, token, outcome, raw_error=raw))
-            return
-        done = End(state=State.SUCCEEDED)
-        await self._record(token, Step(job=job, token=token, outcome=done, kept=kept))
+            await self._record(token, self._not_kept(job, token, error, raw))
+        except Exception as error:
+            # A full disk, or a mistake of ours: as long as it may heal, and no longer.
+            log.exception("storing a video broke", **_ids(job))
+            trouble = StoreUnavailable("The video could not be stored.")
+            await self._record(token, self._not_kept(job, token, trouble, repr(error)))
+        else:
+            done = End(state=State.SUCCEEDED)
+            await self._record(token, Step(job=job, token=token, outcome=done, kept=kept))
+
+    def _not_kept(self, job: Job, token: str, error: SaysoError, raw: str) -> Step:
+        outcome = after_keep_error(
+            job, error, now=self._clock.now(), traits=self.traits, policy=self._policy
+        )
+        return self._step(job, token, outcome, raw_error=raw)
 
     # all of them
 
@@ -386,6 +400,14 @@ class Lane:
                 return await call
         except TimeoutError as error:
             raise ProviderTimedOut(f"{self.traits.label} did not answer.") from error
+        except SaysoError:
+            raise
+        except Exception as error:
+            # A mistake of ours is no reason to take a step for ever: its generation still ends.
+            log.exception("a provider's call broke", provider=self.traits.name)
+            raise ProviderTimedOut(
+                f"{self.traits.label} did not answer.", raw=repr(error)
+            ) from error
 
 
 async def _all(steps: Iterable[Coroutine[None, None, None]]) -> None:

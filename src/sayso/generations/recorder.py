@@ -112,7 +112,7 @@ class Recorder:
                 log.warning("steps wait for the database", tries=attempt + 1)
                 await asyncio.sleep(PAUSE_S)
             except Exception:
-                if len(batches) == 1 and len(batches[0].steps) <= 1:
+                if len(batches) == 1 and (len(batches[0]) == 1 or not batches[0].steps):
                     ids = [step.job.id for step in batches[0].steps]
                     log.exception("a step could not be written", generation_ids=ids)
                     return

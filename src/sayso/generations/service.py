@@ -6,6 +6,7 @@ reconciler moves the row. A look is one read of one row.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -198,12 +199,15 @@ class Generations:
     async def delete(self, account_id: AccountId, generation_id: GenerationId) -> None:
         """Delete one that has ended, and the files that no other generation uses.
 
-        Raises `NoSuchGeneration`, `GenerationActive`.
+        Raises `NoSuchGeneration`, `GenerationActive`, `StoreUnavailable`.
         """
         now = self._clock.now()
         keys = await self._db.write(lambda tx: store.erase(tx, account_id, generation_id, now=now))
-        for key in keys:
-            await self._artifacts.delete(key)
+        # Nobody can ask for it again: a file that stays does not keep the others.
+        deleted = (self._artifacts.delete(key) for key in keys)
+        for result in await asyncio.gather(*deleted, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
 
     async def changed_since(
         self,

@@ -158,7 +158,10 @@ def reserve(tx: Tx, key: Key, *, now: Instant) -> GenerationId | None:
         return None
     k = idempotency_keys.c
     this = and_(k.account_id == key.account_id, k.key == key.key)
-    row = tx.execute(select(k.fingerprint, k.generation_id, k.created_at).where(this)).one()
+    query = select(k.fingerprint, k.generation_id, k.created_at).where(this)
+    row = tx.execute(query).one_or_none()
+    if row is None:
+        raise StillCreating("The first request with this Idempotency-Key has just failed.")
     is_dead = row.generation_id is None and row.created_at <= after(now, -RESERVED_S)
     if is_dead or (key.is_fresh and row.generation_id is not None):
         taken = tx.execute(
@@ -317,6 +320,8 @@ def erase(
     if not generation.is_final:
         raise GenerationActive("This generation is still running; cancel it first.")
     used = {generation.portrait_id, generation.speech_id, generation.video_id} - {None}
+    # Whoever erases, or orders with, the same file waits here, and then sees what came of it.
+    tx.execute(_ARTIFACTS.with_for_update(), {"ids": listed(map(str, used))})
     tx.execute(
         update(generations)
         .where(g.id == generation_id)
@@ -348,6 +353,9 @@ def erase(
             ).one_or_none()
             keys.extend([] if row is None else [ArtifactKey(row.storage_key)])
     return tuple(keys)
+
+
+_ARTIFACTS: Final = select(artifacts.c.id).where(among(artifacts.c.id)).order_by(artifacts.c.id)
 
 
 def find(tx: Tx, account_id: AccountId, generation_id: GenerationId) -> Generation | None:
@@ -505,29 +513,28 @@ def _bind_key(tx: Tx, key: Key, generation_id: GenerationId) -> None:
     k = idempotency_keys.c
     bound = tx.execute(
         update(idempotency_keys)
-        .where(k.account_id == key.account_id, k.key == key.key, k.generation_id.is_(None))
+        .where(
+            k.account_id == key.account_id,
+            k.key == key.key,
+            k.fingerprint == key.fingerprint,
+            k.generation_id.is_(None),
+        )
         .values(generation_id=generation_id, status=202)
     ).rowcount
     if not bound:
-        # Our request counted as dead, and another with this key was answered.
+        # Our request counted as dead, and another with this key was answered, or will be.
         raise StillCreating("Another request with this Idempotency-Key was faster.")
 
 
 def _require_artifacts(tx: Tx, order: Order) -> None:
-    """Lock nothing: the foreign keys refuse a row that goes between here and the commit."""
-    found = tx.execute(
-        _INPUTS,
-        {
-            "portrait": order.portrait_id,
-            "speech": order.speech_id,
-            "account_id": order.account_id,
-        },
-    ).scalars()
-    if set(found) != {order.portrait_id, order.speech_id}:
+    """Raise unless the inputs are there, and keep them until the commit."""
+    wanted = {order.portrait_id, order.speech_id}
+    found = tx.execute(_INPUTS, {"ids": listed(wanted), "account_id": order.account_id}).scalars()
+    if set(found) != wanted:
         raise ArtifactMissing("An input was deleted meanwhile; hand it in again.")
 
 
-_INPUTS: Final = select(artifacts.c.id).where(
-    or_(artifacts.c.id == bindparam("portrait"), artifacts.c.id == bindparam("speech")),
-    artifacts.c.account_id == bindparam("account_id"),
-)
+# The lock is the one that a foreign key takes.
+_INPUTS: Final = _ARTIFACTS.where(
+    artifacts.c.account_id == bindparam("account_id")
+).with_for_update(read=True, key_share=True)

@@ -2,6 +2,7 @@
 
     strays, end_strays     known to the provider, for a generation that has ended or moved on
     lost, give_up          create calls without an answer that nobody waits for any more
+    Place                  where the next round goes on: some attempts stay, and hide no others
 
 Whatever a stray costs is our loss; none of it reaches a customer.
 """
@@ -10,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
-from sqlalchemy import and_, bindparam, case, or_, select, update
+from sqlalchemy import and_, bindparam, case, or_, select, tuple_, update
 
 from sayso.clock import Instant
-from sayso.db.tables import generations, predictions
+from sayso.db.tables import Int64, generations, predictions
 from sayso.db.tx import Tx
 from sayso.generations.steps import book_loss, note_attempts
 from sayso.generations.written import AttemptChange
@@ -52,16 +53,31 @@ class Lost:
     fetched_at: Instant | None
 
 
-def strays(tx: Tx, *, limit: int) -> list[Stray]:
+class Place(NamedTuple):
+    """Where a round goes on: the last attempt of the one before."""
+
+    submitted_at: int
+    generation_id: str
+    number: int
+
+
+BEGINNING: Final = Place(-1, "", 0)
+
+
+def strays(tx: Tx, *, beyond: Place, limit: int) -> list[Stray]:
     """Return attempts that nobody waits for any more and that have not ended yet."""
-    return [Stray(*row) for row in tx.execute(_STRAYS, {"most": limit})]
+    return [Stray(*row) for row in tx.execute(_STRAYS, beyond._asdict() | {"most": limit})]
 
 
+_PLACE: Final = (p.submitted_at, p.generation_id, p.attempt)
+_IS_BEYOND: Final = tuple_(*_PLACE) > tuple_(
+    bindparam("submitted_at", type_=Int64), bindparam("generation_id"), bindparam("number")
+)
 _STRAYS: Final = (
     select(p.generation_id, p.attempt, p.provider, p.provider_id, p.submitted_at)
     .join(generations, g.id == p.generation_id)
-    .where(p.finished_at.is_(None), p.provider_id.is_not(None), _IS_LEFT)
-    .order_by(p.submitted_at)
+    .where(p.finished_at.is_(None), p.provider_id.is_not(None), _IS_LEFT, _IS_BEYOND)
+    .order_by(*_PLACE)
     .limit(bindparam("most"))
 )
 
@@ -81,9 +97,9 @@ def end_strays(tx: Tx, ended: Sequence[tuple[Stray, Prediction]], *, now: Instan
         book_loss(tx, change, now)
 
 
-def lost(tx: Tx, *, limit: int) -> list[Lost]:
+def lost(tx: Tx, *, beyond: Place, limit: int) -> list[Lost]:
     """Return attempts without a prediction that may have one, and that nobody waits for."""
-    return [Lost(*row) for row in tx.execute(_LOST, {"most": limit})]
+    return [Lost(*row) for row in tx.execute(_LOST, beyond._asdict() | {"most": limit})]
 
 
 _LOST: Final = (
@@ -94,8 +110,9 @@ _LOST: Final = (
         p.provider_id.is_(None),
         p.state.in_(("submitting", "absent")),
         or_(_IS_LEFT, p.state == "absent"),
+        _IS_BEYOND,
     )
-    .order_by(p.submitted_at)
+    .order_by(*_PLACE)
     .limit(bindparam("most"))
 )
 

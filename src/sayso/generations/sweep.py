@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -22,7 +22,7 @@ from sayso.errors import ProviderError
 from sayso.generations import evidence, strays
 from sayso.generations.lane import Lane
 from sayso.generations.policy import Policy
-from sayso.generations.strays import Lost, Stray
+from sayso.generations.strays import BEGINNING, Lost, Place, Stray
 from sayso.providers.base import Prediction
 
 T = TypeVar("T", Lost, Stray)
@@ -42,6 +42,7 @@ class Sweep:
         self._clock = clock
         self._lanes = lanes
         self._policy = policy
+        self._passed: dict[Callable[..., Any], Place] = {}
 
     async def run(self) -> None:
         """Take one round; what does not answer is left for the next."""
@@ -51,7 +52,14 @@ class Sweep:
         await asyncio.gather(*(self._end(lane, those) for lane, those in self._by_lane(found)))
 
     async def _read(self, query: Callable[..., list[T]]) -> list[T]:
-        return await self._db.read(partial(query, limit=_AT_ONCE))
+        """Return the next rows: those that never end leave room for the later ones."""
+        beyond = self._passed.get(query, BEGINNING)
+        found = await self._db.read(partial(query, beyond=beyond, limit=_AT_ONCE))
+        self._passed[query] = BEGINNING
+        if len(found) == _AT_ONCE:
+            last = found[-1]
+            self._passed[query] = Place(last.submitted_at, last.generation_id, last.number)
+        return found
 
     def _by_lane(self, rows: Sequence[T]) -> list[tuple[Lane, list[T]]]:
         theirs: dict[str, list[T]] = {}
