@@ -7,6 +7,7 @@ ServiceClient.download()    save the video; it appears only when it is whole
 
 from __future__ import annotations
 
+import ssl
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
+import certifi
 import httpx
 
 from sayso import __version__
@@ -50,6 +52,7 @@ class ServiceClient:
             timeout=httpx.Timeout(60, connect=5),
             # A proxy in the environment does not lead to this machine.
             trust_env=not _is_this_machine(url),
+            verify=_authorities() if url.startswith("https:") else True,
         )
 
     def __enter__(self) -> Self:
@@ -152,7 +155,7 @@ class ServiceClient:
         try:
             yield
         except httpx.TransportError as error:
-            raise ServiceUnreachable(f"No service answers at {self._url}.") from error
+            raise ServiceUnreachable(_why_unreachable(self._url, error)) from error
 
 
 def _body_of(answer: httpx.Response) -> Body:
@@ -164,6 +167,25 @@ def _body_of(answer: httpx.Response) -> Body:
         text = body.get("detail") or f"The service answered {answer.status_code}."
         raise ServiceRefused(text, status=answer.status_code, service_code=body.get("code"))
     return body if isinstance(body, dict) else {}
+
+
+def _authorities() -> ssl.SSLContext:
+    """Trust whom this machine trusts, `SSL_CERT_FILE` included, and whom browsers do."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context
+
+
+def _why_unreachable(url: str, error: BaseException) -> str:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return (
+                f"The certificate of {url} is not trusted here ({cause.verify_message});"
+                " SSL_CERT_FILE may name the authority that gave it."
+            )
+        cause = cause.__cause__ or cause.__context__
+    return f"No service answers at {url}."
 
 
 def _require_address(url: str) -> None:

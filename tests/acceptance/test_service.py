@@ -20,6 +20,7 @@ import httpx
 import pytest
 
 from tests.services import write_speech
+from tests.tls_front import opened_front
 
 SAYSO: Final = [sys.executable, "-m", "sayso"]
 SECONDS: Final = 240
@@ -207,6 +208,21 @@ def test_a_service_that_is_not_there_is_said_so(
 
     assert ended.returncode == 1
     assert "No service answers at http://127.0.0.1:9" in ended.stderr
+
+
+def test_a_service_behind_tls_is_used_or_its_certificate_named(
+    tmp_path: Path, speech_of_3_s: Path
+) -> None:
+    with opened_front(tmp_path) as front, serving(tmp_path, SAYSO_PUBLIC_URL=front.url) as service:
+        front.pass_on_to(service.url)
+        words = ("quote", speech_of_3_s, "--server", front.url)
+
+        trusting = sayso(*words, cwd=tmp_path, SSL_CERT_FILE=str(front.authority))
+        doubting = sayso(*words, cwd=tmp_path)
+
+    assert "= $0.03" in trusting.stdout, trusting.stderr
+    assert doubting.returncode == 1
+    assert f"The certificate of {front.url} is not trusted here" in doubting.stderr
 
 
 def test_the_demo_shows_what_became_of_the_credits(tmp_path: Path, portrait: Path) -> None:
