@@ -90,6 +90,7 @@ def test_aborted_is_a_time_out_that_costs_nothing() -> None:
         (None, None),
         (7, None),
         ("https://" + "x" * 9_000, None),
+        (["http://[1] see the notes", URL], URL),
     ],
 )
 def test_the_video_is_found_in_any_output(output: object, url: str | None) -> None:
@@ -149,6 +150,8 @@ def test_times_at_the_ends_of_the_calendar_are_read(text: str) -> None:
         ({"video_output_duration_seconds": -1}, None),
         ({"video_output_duration_seconds": True}, None),
         ({"video_output_duration_seconds": float("nan")}, None),
+        ({"video_output_duration_seconds": 10**400}, None),
+        ({"video_output_duration_seconds": 1e308}, None),
         (None, None),
         ([], None),
     ],

@@ -14,7 +14,6 @@ inputs, outputs and logs, and a success is then one without a video.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -43,6 +42,8 @@ _WORD: Final = re.compile(r"[A-Za-z0-9_-]+")
 _MAX_URL: Final = 8_192
 _MAX_TEXTS: Final = 1_000
 _MAX_DEPTH: Final = 8
+# A measure above this, a hundred days and more, is a mistake, and what it costs no amount.
+_LONGEST_S: Final = 10_000_000
 
 
 def is_id(text: object) -> TypeGuard[str]:
@@ -77,10 +78,14 @@ def to_prediction(body: Mapping[str, Any], model: Model | None) -> Prediction:
 def video_url_of(output: object) -> str | None:
     """Return the address of the video: the first that ends like one, else the first at all."""
     urls = [text for text in _texts(output) if _is_address(text)]
-    for url in urls:
-        if urlsplit(url).path.lower().endswith(_VIDEO_SUFFIXES):
-            return url
-    return urls[0] if urls else None
+    return next(filter(_ends_like_a_video, urls), urls[0] if urls else None)
+
+
+def _ends_like_a_video(url: str) -> bool:
+    try:
+        return urlsplit(url).path.lower().endswith(_VIDEO_SUFFIXES)
+    except ValueError:  # A model may write what it likes; this is no address.
+        return False
 
 
 def words_of(body: Mapping[str, Any]) -> frozenset[str]:
@@ -155,10 +160,12 @@ def instant_of(value: object) -> Instant | None:
 
 
 def _number(value: object) -> float | None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not 0 <= float(value) < math.inf:  # type: ignore[arg-type]  # It is one.
-        return None
-    return float(value)  # type: ignore[arg-type]  # It is one.
+    match value:
+        case bool():
+            return None
+        case int() | float() if 0 <= value <= _LONGEST_S:
+            return float(value)
+    return None
 
 
 def _text(value: object) -> str | None:
