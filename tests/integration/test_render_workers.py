@@ -8,20 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select, update
 
 from sayso.artifacts.store import ArtifactStore, folder_artifacts
 from sayso.clock import SettableClock
 from sayso.db.connect import Database
+from sayso.db.tables import generations, predictions
 from sayso.db.tables import renders as table
-from sayso.errors import Canceled, ChildCrashed, ChildTimedOut
+from sayso.db.tx import Tx
+from sayso.errors import Canceled, ChildCrashed, ChildTimedOut, DatabaseBusy, StoreUnavailable
 from sayso.ids import Ids, Nonce, ProviderId
-from sayso.providers import renders
+from sayso.providers import render_worker, renders
 from sayso.providers.base import FailureKind, PredictionStatus
 from sayso.providers.embedded import EmbeddedProvider
 from sayso.providers.render_worker import RenderLimits, RenderWorkers
 from sayso.providers.scripted import write_grey_video
-from tests.builders import NOON
+from tests.builders import NOON, a_generation, an_account
 from tests.workshop import INPUTS, an_attempt, stored
 
 pytestmark = pytest.mark.anyio
@@ -267,6 +269,111 @@ async def test_old_renders_and_their_videos_are_forgotten(bench: Bench) -> None:
 
     assert await bench.provider.fetch_many([render_id]) == {}
     assert not (bench.folder / "artifacts" / key).exists()
+
+
+async def test_a_render_whose_generation_goes_on_is_not_forgotten(bench: Bench) -> None:
+    """The service was off for a night, after the render and before its video was stored."""
+    attempt = an_attempt()
+
+    def order(tx: Tx) -> None:
+        an_account(tx)
+        a_generation(tx, generation_id=attempt.generation_id)
+        tx.execute(
+            insert(predictions).values(
+                generation_id=attempt.generation_id,
+                attempt=1,
+                nonce=attempt.nonce,
+                provider="embedded",
+                state="succeeded",
+                created_at=NOON,
+                finished_at=NOON,
+            )
+        )
+
+    await bench.db.write(order)
+    render_id = (await bench.provider.submit(attempt, INPUTS)).provider_id
+    workers = bench.workers(works)
+    await workers.render_one()
+    key = (await bench.look(render_id)).output
+
+    bench.clock.advance(12 * 3600)
+    await workers._forget_old()
+
+    await bench.provider.save_output(render_id, key, bench.folder / "saved.mp4")
+    ended = update(generations).values(
+        state="failed", public_status="failed", error="x", completed_at=NOON, due_at=None
+    )
+    await bench.db.write(lambda tx: tx.execute(ended).rowcount)
+    await workers._forget_old()
+    assert await bench.provider.fetch_many([render_id]) == {}
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(render_worker, "_PAUSES_S", (0.01, 0.01, 0.01))
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("away", ["put_file", "write"])
+async def test_a_finished_render_waits_for_a_store_or_database_that_is_away(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, away: str
+) -> None:
+    """Its video is made once."""
+    render_id = await bench.queue()
+    made = 0
+
+    async def works_then_trouble(task: str, arguments: Any, **keywords: Any) -> Any:
+        nonlocal made
+        made += 1
+        goes_away(monkeypatch, bench.store if away == "put_file" else bench.db, away)
+        return await works(task, arguments, **keywords)
+
+    assert await bench.workers(works_then_trouble).render_one()
+
+    assert (await bench.look(render_id)).status is PredictionStatus.SUCCEEDED
+    assert (await bench.row(render_id)).attempts == made == 1
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_render_waits_for_its_inputs_while_the_store_is_away(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench.store, "local_path", lambda _key: None)  # As in a bucket.
+    goes_away(monkeypatch, bench.store, "copy_to")
+    render_id = await bench.queue()
+
+    assert await bench.workers(works).render_one()
+
+    assert (await bench.look(render_id)).status is PredictionStatus.SUCCEEDED
+
+
+async def test_a_cancel_does_not_wait_for_a_store_that_is_away(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_away(monkeypatch, bench.store, "put_file", times=1_000)
+    render_id = await bench.queue()
+    running = asyncio.create_task(bench.workers(works).render_one())
+    await bench.until(render_id, lambda row: row.state == "rendering")
+    await bench.provider.cancel(render_id)
+
+    assert await running
+
+    assert (await bench.look(render_id)).status is PredictionStatus.CANCELED
+
+
+def goes_away(monkeypatch: pytest.MonkeyPatch, what: Any, name: str, *, times: int = 2) -> None:
+    """Let a call of the store or the database fail so often."""
+    usual, left = getattr(what, name), times
+    error = DatabaseBusy("It is busy.") if name == "write" else StoreUnavailable("It is away.")
+
+    async def call(*arguments: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise error
+        return await usual(*arguments)
+
+    monkeypatch.setattr(what, name, call)
 
 
 def test_processor_time_grows_with_the_speech() -> None:

@@ -5,7 +5,8 @@
 
 The child only renders: its parent, this module, writes the rows. While it runs the parent extends
 the lease, notes progress at most twice a second and ends the child when a cancel was asked for. A
-worker that is stopped hands its renders back; one that is killed leaves leases that run out.
+worker that is stopped hands its renders back; one that is killed leaves leases that run out. A
+store or a database that is away for a minute or two is waited for: it costs no render.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import hashlib
 import math
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, Protocol
@@ -53,6 +55,8 @@ _SWEEP_S: Final = 600.0
 # Longer than the reconciler tries to store a video (`Policy.keep_max_s`).
 _FORGET_S: Final = 4 * 3600.0
 _WALL_PER_CPU: Final = 4.0
+# Between tries while the store or the database is away.
+_PAUSES_S: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 60.0)
 
 # What the engine calls the options of the catalogue.
 _ENGINE_NAMES: Final[Mapping[str, str]] = {"size": "long_side_px"}
@@ -213,10 +217,11 @@ class RenderWorkers:
             await self._db.write(lambda tx: renders.hand_back(tx, render, token=token))
             return
         now = self._clock.now()
-        await self._db.write(
-            lambda tx: renders.finish(
-                tx, render, token=token, now=now, on_change=self._on_change, **ending
-            )
+        finish = partial(
+            renders.finish, render=render, token=token, now=now, on_change=self._on_change, **ending
+        )
+        await _patiently(
+            lambda: self._db.write(finish), trouble=DatabaseUnavailable, stop=self._stopping
         )
 
     async def _rendered(self, in_hand: _InHand) -> dict[str, Any] | None:
@@ -244,8 +249,10 @@ class RenderWorkers:
         render, inputs = in_hand.render, in_hand.render.inputs
         output = folder / "video.mp4"
         arguments: dict[str, Json] = {
-            "portrait": str(await self._fetched(inputs["portrait_key"], folder / "portrait")),
-            "speech": str(await self._fetched(inputs["speech_key"], folder / "speech")),
+            kind: str(await self._fetched(in_hand, inputs[f"{kind}_key"], folder / kind))
+            for kind in ("portrait", "speech")
+        }
+        arguments |= {
             "output": str(output),
             "options": {_ENGINE_NAMES.get(k, k): v for k, v in inputs["options"].items()},
             "image_limits": dict(self._limits.image),
@@ -268,7 +275,7 @@ class RenderWorkers:
         )
         sha256 = await asyncio.to_thread(_sha256_of, output)
         key = artifact_key(render.id, "video", sha256=sha256, suffix="mp4")
-        await self._artifacts.put_file(key, output)
+        await _from_store(lambda: self._artifacts.put_file(key, output), in_hand)
         return {
             "state": "succeeded",
             "output_key": key,
@@ -276,12 +283,12 @@ class RenderWorkers:
             "quality": said.get("quality") if isinstance(said, dict) else None,
         }
 
-    async def _fetched(self, key: str, target: Path) -> Path:
+    async def _fetched(self, in_hand: _InHand, key: str, target: Path) -> Path:
         """Return where an input lies: in the store's own folder, or copied to `target`."""
         own = self._artifacts.local_path(ArtifactKey(key))
         if own is not None and own.exists():
             return own
-        await self._artifacts.copy_to(ArtifactKey(key), target)
+        await _from_store(lambda: self._artifacts.copy_to(ArtifactKey(key), target), in_hand)
         return target
 
     async def _watch(self, in_hand: _InHand) -> None:
@@ -342,6 +349,34 @@ class RenderWorkers:
         )
         for key in keys:
             await self._artifacts.delete(ArtifactKey(key))
+
+
+async def _from_store(call: Callable[[], Awaitable[object]], in_hand: _InHand) -> None:
+    """Call the store, again while it is away; raise `Canceled` when the render is to end."""
+    try:
+        await _patiently(call, trouble=StoreUnavailable, stop=in_hand.cancel)
+    except StoreUnavailable:
+        if in_hand.cancel.is_set():
+            raise Canceled("The render was canceled.") from None
+        raise
+
+
+async def _patiently(
+    call: Callable[[], Awaitable[object]], *, trouble: type[SaysoError], stop: asyncio.Event
+) -> None:
+    """Call, again for a while as long as this is the trouble, and once more when told to stop."""
+    for pause_s in _PAUSES_S:
+        try:
+            await call()
+        except trouble as error:
+            log.warning("a render waits", code=error.code)
+        else:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await stop.wait()
+            break
+    await call()
 
 
 def _sentence(error: SaysoError) -> str:

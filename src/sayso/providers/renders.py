@@ -22,7 +22,7 @@ from sqlalchemy import and_, delete, func, or_, select, update
 
 from sayso.clock import Instant
 from sayso.db.insert import insert_if_new
-from sayso.db.tables import renders
+from sayso.db.tables import generations, predictions, renders
 from sayso.db.tx import Topic, Tx, announce
 from sayso.errors import Notice
 from sayso.ids import AccountId, Nonce, ProviderId
@@ -240,11 +240,25 @@ def finish(
 
 
 def forget(tx: Tx, *, before: Instant, previews_before: Instant) -> list[str]:
-    """Delete renders and previews that ended before these; return the keys of their videos."""
+    """Delete renders and previews that ended before these; return the keys of their videos.
+
+    One whose generation has not ended stays: nobody may have been there to store its video.
+    """
     is_old_preview = and_(r.nonce.startswith(_PREVIEW), r.finished_at < previews_before)
     is_old = or_(r.finished_at < before, is_old_preview)
-    rows = tx.execute(delete(renders).where(is_old).returning(r.output_key))
+    rows = tx.execute(delete(renders).where(is_old, ~_IS_WANTED).returning(r.output_key))
     return [key for (key,) in rows if key is not None]
+
+
+_IS_WANTED: Final = (
+    select(predictions.c.nonce)
+    .join(generations, generations.c.id == predictions.c.generation_id)
+    .where(
+        predictions.c.nonce == r.nonce,
+        or_(generations.c.completed_at.is_(None), predictions.c.finished_at.is_(None)),
+    )
+    .exists()
+)
 
 
 def preview_nonce(account_id: AccountId, digest: str, render_id: ProviderId) -> Nonce:
