@@ -13,7 +13,7 @@ import sqlite3
 import time
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +26,7 @@ from sqlalchemy import func, or_, select
 from sayso.clock import SettableClock
 from sayso.db.tables import generations
 from sayso.db.tx import Topic, announce
+from sayso.errors import OptionInvalid
 from sayso.http.app import make_app
 from sayso.http.serving import running_service
 from sayso.media.probe import probe_video
@@ -306,10 +307,28 @@ cost_rate_micros = 10_000
 
 @contextmanager
 def two_saysos(folder: Path, *, with_callbacks: bool) -> Iterator[str]:
-    """Run a service whose Replicate is another one; give its address."""
+    """Run a service whose Replicate is another one; give its address.
+
+    Each has to know the other's before it starts, so a port that is free now is tried; somebody
+    else may take it first, and then it is another's turn.
+    """
+    with ExitStack() as stack:
+        for tries_left in reversed(range(5)):
+            pair = _two_saysos(folder, with_callbacks=with_callbacks, port=free_port())
+            try:
+                url = stack.enter_context(pair)
+            except OptionInvalid:
+                if not tries_left:
+                    raise
+                continue
+            yield url
+            return
+
+
+@contextmanager
+def _two_saysos(folder: Path, *, with_callbacks: bool, port: int) -> Iterator[str]:
     models = folder / "models.toml"
     models.write_text(_MODELS, encoding="utf-8")
-    port = free_port()
     own = Peer("127.0.0.1", port)
     key = "a key of sixteen letters"
     upstream = Settings(
