@@ -60,7 +60,10 @@ async def signed_file(key: str, request: Request, doors: Shared) -> Response:
 async def send_file(
     request: Request, artifacts: ArtifactStore, key: ArtifactKey, *, name: str | None = None
 ) -> Response:
-    """Return a stored file as the answer to this request; `name` is what a browser saves it as.
+    """Return a stored file as the answer to this request.
+
+    `name` is what a browser saves it as. Such an address outlives what is behind it, so a browser
+    that has kept the file asks whether it is still there.
 
     Raises `ArtifactMissing`, `StoreUnavailable`.
     """
@@ -68,6 +71,7 @@ async def send_file(
     etag = f'"{key.rpartition("/")[2]}"'
     headers = {"ETag": etag, "Accept-Ranges": "bytes", "Cache-Control": _CACHING}
     if name is not None:
+        headers["Cache-Control"] = "private, no-cache"
         headers["Content-Disposition"] = f'inline; filename="{name}"'
     if is_known(etag, request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)

@@ -1,6 +1,7 @@
 """`GET /api/generations/{id}/thumbnail`: the face by which a generation is known in a list.
 
-It is of the portrait, so it is there from the beginning and never changes: a browser asks once.
+It is of the portrait, so it is there from the beginning and never changes. A browser asks all the
+same whether it may show it: what was deleted is gone from the list and from what the browser kept.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from sayso.http.check import is_known
 from sayso.http.doors import Shared, id_of
 from sayso.http.errors import problems
 
-_CACHING: Final = "private, max-age=31536000, immutable"
+_CACHING: Final = "private, no-cache"
 _ETAG_DIGITS: Final = 32
 
 _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
