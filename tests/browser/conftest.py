@@ -48,6 +48,12 @@ async () => {
 }
 """
 WIDTHS = (360, 768, 1366)
+_TOO_WIDE = """
+[...document.querySelectorAll(":root, .panel, .parts, dialog[open]")]
+.filter((one) => !one.matches(".parts") || getComputedStyle(one).overflowX !== "visible")
+.filter((one) => one.scrollWidth > one.clientWidth)
+.map((one) => one.id || one.className || one.tagName)
+"""
 
 _TELL_OF_VIOLATIONS = """
 addEventListener("securitypolicyviolation", (event) =>
@@ -83,7 +89,7 @@ def sound_page(page: Page) -> Iterator[Page]:
 
     def on_console(message: ConsoleMessage) -> None:
         # Chromium prints each refused request as an error; tests look at those themselves.
-        if message.type == "error" and not message.text.startswith("Failed to load resource"):
+        if not message.text.startswith("Failed to load resource"):
             wrong.append(message.text)
 
     page.on("console", on_console)
@@ -143,13 +149,12 @@ def axe(npm_tools: Path) -> Callable[[Page], list[str]]:
 
 
 def too_wide(page: Page) -> list[str]:
-    """Return the widths at which something runs out of the window."""
+    """Return the widths at which something runs out of the window, a panel or a dialog."""
     size = page.viewport_size
     assert size is not None
     wide = []
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": size["height"]})
-        if page.evaluate("document.documentElement.scrollWidth - innerWidth") > 0:
-            wide.append(f"too wide at {width} px")
+        wide += [f"{name} too wide at {width} px" for name in page.evaluate(_TOO_WIDE)]
     page.set_viewport_size(size)
     return wide

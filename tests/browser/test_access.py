@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -12,7 +13,7 @@ from pydantic import SecretStr
 
 from sayso.providers.base import Failure, FailureKind
 from sayso.providers.scripted import Script
-from tests.browser.conftest import WIDTHS
+from tests.browser.conftest import WIDTHS, too_wide
 from tests.services import MODEL, Body, Service, is_final, started
 
 pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(120)]
@@ -114,22 +115,56 @@ def test_preview_and_code_are_accessible(sound_page: Page, quick: Service, axe: 
 def test_on_every_screen_the_button_is_in_view(
     chromium: Browser, quick: Service, small_portrait: Path
 ) -> None:
-    """On a desk there is nothing to scroll for either."""
+    """On a desk there is nothing to scroll for either; names do not matter, however long."""
     tall: dict[int, float] = {}
-    page = chromium.new_context().new_page()
+    page = chromium.new_context(has_touch=True, is_mobile=True).new_page()
     page.goto(quick.url)
-    page.set_input_files("#portrait", small_portrait)
-    page.set_input_files("#speech", quick.speech)
+    long = f"{'x' * 150} שלום 😀"
+    page.set_input_files("#portrait", named(f"{long}.jpg", small_portrait))
+    page.set_input_files("#speech", named(f"{long}.wav", quick.speech))
     expect_inputs(page)
+    assert too_wide(page) == []
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 768})
         button = page.locator("#generate").bounding_box()
         assert button is not None
         assert button["y"] + button["height"] <= 768
         tall[width] = page.evaluate("document.documentElement.scrollHeight - innerHeight")
+    # A phone on its side, and a window at 400 %.
+    for width, height in ((740, 360), (341, 192)):
+        page.set_viewport_size({"width": width, "height": height})
+        for name in ("crop", "play", "generate"):
+            assert page.locator(f"#{name}").evaluate(IS_REACHED), (width, name)
+    too_small = page.evaluate(TOO_SMALL)
+    page.emulate_media(forced_colors="active")
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    handle = page.evaluate(
+        "getComputedStyle(document.querySelector('.handle'), '::before').backgroundColor"
+    )
     page.context.close()
 
     assert tall[1366] <= 0
+    assert too_small == []
+    assert handle not in {paper, "rgba(0, 0, 0, 0)"}
+
+
+def named(name: str, file: Path) -> Any:
+    return {"name": name, "mimeType": "application/octet-stream", "buffer": file.read_bytes()}
+
+
+IS_REACHED = """
+(one) => {
+  one.scrollIntoView({ block: "center" });
+  const { left, top, width, height } = one.getBoundingClientRect();
+  return one.contains(document.elementFromPoint(left + width / 2, top + height / 2));
+}
+"""
+# For a finger.
+TOO_SMALL = """
+[...document.querySelectorAll("button, .button, header a, select, summary")]
+.filter((one) => one.checkVisibility() && one.getBoundingClientRect().height < 44)
+.map((one) => one.id || one.textContent)
+"""
 
 
 def test_a_generation_that_is_made_is_accessible(

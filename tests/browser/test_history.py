@@ -57,6 +57,9 @@ def test_the_history_is_filtered_played_downloaded_and_deleted(
     page.goto(quick.url)
     for status, word in (("succeeded", "Ready"), ("failed", "Failed"), ("canceled", "Canceled")):
         expect(page.locator(row(three[status]))).to_contain_text(word)
+    # What did not succeed costs nothing.
+    expect(page.locator(row(three["succeeded"]))).to_contain_text("$0.04")
+    expect(page.locator(row(three["failed"]))).not_to_contain_text("$")
 
     page.select_option("#filter", "ended")
     expect(page.locator(row(three["succeeded"]))).to_have_count(0)
@@ -84,6 +87,10 @@ def test_the_history_is_filtered_played_downloaded_and_deleted(
     expect(ready).to_have_count(0)
     expect(page.locator("#generation")).to_be_hidden()
     assert quick.check(three["succeeded"]).status_code == 404
+    # The browser does not show what it has kept of it either.
+    for part in ("thumbnail", "video"):
+        path = f"/api/generations/{three['succeeded']}/{part}"
+        assert page.evaluate("async (path) => (await fetch(path)).status", path) == 404
 
 
 def test_the_history_goes_on_behind_its_first_page(sound_page: Page, quick: Service) -> None:
@@ -297,6 +304,10 @@ def test_the_page_speaks_german_where_that_is_asked_for(
     page.goto(f"{quick.url}/?prediction_id={three['succeeded']}")
 
     expect(page.locator("html")).to_have_attribute("lang", "de")
+    for generation_id in three.values():
+        box = page.locator(row(generation_id)).locator(".line").bounding_box()
+        assert box is not None
+        assert box["height"] < 30, "one line"
     expect(page.locator("#stage-text")).to_have_text("Ihr Video ist fertig")
     expect(page.locator("#settled")).to_have_text(
         re.compile(r"^0,04\s\$ reserviert → 0,04\s\$ abgebucht$")

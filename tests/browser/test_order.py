@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, Response, expect
+from playwright.sync_api import Browser, Page, Response, Route, expect
 
 from tests.browser.conftest import WIDTHS
 from tests.conftest import ROOT
-from tests.services import MODEL, Service, started, write_speech
+from tests.services import MODEL, PRICE_MICROS, Service, started, write_speech
 
 # Two browsers on two processors would only wait for each other.
 pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.timeout(120)]
@@ -41,6 +41,16 @@ new PerformanceObserver((list) => {
     }
   }
 }).observe({ type: "layout-shift", buffered: true });
+"""
+
+
+KEPT = """
+() => new Promise((resolve) => {
+  indexedDB.open("sayso").onsuccess = ({ target: { result: database } }) => {
+    const store = database.transaction("originals").objectStore("originals");
+    store.getAllKeys().onsuccess = (event) => resolve(event.target.result);
+  };
+})
 """
 
 
@@ -163,6 +173,33 @@ def test_files_may_be_dropped_and_pasted_anywhere(sound_page: Page, quick: Servi
         )
     expect(page.locator("#portrait-hint")).to_have_text(READY, timeout=30_000)
 
+    # A document's text comes with a picture of it.
+    page.check(f"input[value='{MODEL}']")
+    assert page.evaluate(
+        """() => {
+          const pasted = new DataTransfer();
+          pasted.setData("text/plain", "a person sings");
+          pasted.items.add(new File([new Uint8Array(9)], "image.png", { type: "image/png" }));
+          const how = { clipboardData: pasted, bubbles: true, cancelable: true };
+          return document.getElementById("prompt").dispatchEvent(new ClipboardEvent("paste", how));
+        }"""
+    )
+    drop_folder(page, quick.portrait.parent)
+    expect(page.locator("#order-error")).to_have_text(
+        "That is a folder. Drop the files that are in it."
+    )
+    expect_ready(page)
+    assert len(answers) == 3
+
+
+def drop_folder(page: Page, folder: Path) -> None:
+    """Drop a folder, as only the browser itself can."""
+    session = page.context.new_cdp_session(page)
+    what = {"items": [], "files": [str(folder)], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        where = {"type": kind, "x": 300, "y": 300, "data": what}
+        session.send("Input.dispatchDragEvent", where)
+
 
 def test_the_face_is_framed_and_a_crop_is_what_is_handed_in(
     sound_page: Page, quick: Service
@@ -212,6 +249,14 @@ def test_the_face_is_framed_and_a_crop_is_what_is_handed_in(
     dragged = answers[-1]
     assert dragged["width"] == pytest.approx(whole["width"] * 0.75, abs=8)
     assert dragged["height"] == whole["height"]
+
+    # A reload finds what was cut off as well.
+    page.reload()
+    expect(page.locator("#portrait-hint")).to_have_text(READY, timeout=30_000)
+    assert (answers[-1]["width"], answers[-1]["height"]) == (dragged["width"], whole["height"])
+    page.click("#crop")
+    edge = page.get_by_role("slider", name="Left edge")
+    expect(edge).to_have_attribute("aria-valuenow", str(whole["width"] - dragged["width"]))
 
 
 def use_the_part(page: Page) -> None:
@@ -300,10 +345,15 @@ def test_a_portrait_without_a_face_is_said_so_and_replaced(
 ) -> None:
     page = sound_page
     Image.new("RGB", (400, 400), "#778").save(tmp_path / "wall.png")
-    open_page(page, quick)
+    scripts: list[Route] = []
+    # Playwright marks the functions that it is given, which a method does not allow.
+    page.route("**/web/page.js", lambda route: scripts.append(route))  # noqa: PLW0108
+    page.goto(quick.url, wait_until="commit")
+    # Chosen before the scripts were there.
+    page.set_input_files("#portrait", tmp_path / "wall.png")
+    scripts[0].continue_()
 
-    choose_portrait(page, tmp_path / "wall.png")
-    expect(page.locator("#portrait-hint")).to_contain_class("error")
+    expect(page.locator("#portrait-hint")).to_contain_class("error", timeout=30_000)
     expect(page.locator("#portrait-hint")).to_contain_text("face")
     expect(page.locator("#face-box")).to_be_hidden()
     choose_speech(page, quick.speech)
@@ -362,6 +412,18 @@ def test_a_speech_is_recorded_trimmed_and_played(sound_page: Page, quick: Servic
     page.click("#play")
     expect(page.locator("#play")).to_have_text("Pause")
     expect(page.locator("#play")).to_have_text("Play", timeout=10_000)
+
+    # A reload finds the handles where they were, and what they have cut off.
+    page.reload()
+    expect(page.locator("#speech-range")).to_contain_text("1.1 s to", timeout=30_000)
+    expect_speech(page)
+    assert answers[-1]["duration"] == pytest.approx(recorded["duration"] - 1.1, abs=0.06)
+    start.press("Home")
+    expect_speech(page)
+    expect(page.locator("#speech-range")).to_have_text("Recording.wav")
+    assert answers[-1]["duration"] == pytest.approx(recorded["duration"], abs=0.06)
+    # What is whole again is not kept.
+    assert page.evaluate(KEPT) == []
 
 
 def test_a_microphone_that_is_refused_is_said_so(sound_page: Page, quick: Service) -> None:
@@ -430,9 +492,15 @@ def test_inputs_that_were_deleted_meanwhile_are_handed_in_again(
     page.check(f"input[value='{MODEL}']")
     choose_portrait(page, quick.portrait)
     choose_speech(page, own)
+    expect_ready(page)
+    # Whoever presses again because no answer came does not pay twice.
+    page.route("**/api/generate-lipsync", lose_answer, times=1)
+    press_generate(page)
+    expect(page.locator("#order-error")).to_contain_text("does not answer")
     press_generate(page)
     expect(page.locator("#video")).to_be_visible(timeout=30_000)
     made = page.locator("#prediction-id").inner_text()
+    assert quick.spent() == (PRICE_MICROS // 2, 0)
     answers = uploads_of(page)
 
     assert quick.http.delete(f"/api/generations/{made}").status_code in {200, 204}
@@ -445,6 +513,12 @@ def test_inputs_that_were_deleted_meanwhile_are_handed_in_again(
         page.wait_for_timeout(100)
     assert {answer["kind"] for answer in answers} == {"portrait", "speech"}
     expect_ready(page)
+
+
+def lose_answer(route: Route) -> None:
+    """Let a request have its effect, and its answer get lost."""
+    route.fetch()
+    route.abort()
 
 
 def test_the_whole_flow_works_by_keyboard_alone(sound_page: Page, quick: Service) -> None:

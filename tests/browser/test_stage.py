@@ -116,11 +116,15 @@ def test_an_estimate_says_so_and_a_cancel_what_it_does_to_the_price(
     expect(page.locator("#basis")).to_contain_text("Estimated")
     expect(page.locator("#cancel-effect")).to_contain_text("the $0.04 is released: you pay nothing")
     expect(page.locator("#held-now")).to_have_text("$0.04 held")
+    page.route("**/cancel", lambda route: route.abort(), times=1)
+    page.click("#cancel")
+    expect(page.locator("#stage-error")).to_contain_text("does not answer")
 
     page.click("#cancel")
 
     expect(page.locator("#stage-text")).to_have_text("Canceled", timeout=20_000)
     expect(page.locator("#settled")).to_have_text("$0.04 released: you pay nothing")
+    expect(page.locator("#stage-error")).to_be_hidden()
     expect(page.locator("#held-now")).to_be_empty()
     expect(page.locator("#generate-text")).to_have_text("Generate")
     expect(page).to_have_title("Canceled · Sayso")
@@ -298,14 +302,22 @@ def test_a_service_that_starts_again_is_found_again(
         before.until(generation_id, lambda body: body["status"] == "processing")
         look_at(page, before, generation_id)
         expect(page.locator("#stage-text")).to_have_text("Rendering")
+        page.set_input_files("#portrait", small_portrait)
+        expect(page.locator("#portrait-drop")).to_have_attribute("data-state", "ready")
     expect(page.locator("#connection")).to_contain_text("does not answer", timeout=15_000)
     expect(page.locator("#stage-text")).to_have_text("Rendering")
+    # What is chosen meanwhile is handed in later, also by a script that could not be loaded.
+    page.set_input_files("#portrait", small_portrait)
+    page.set_input_files("#speech", short_speech)
+    expect(page.locator("#portrait-drop")).to_have_attribute("data-state", "problem")
 
     port = int(before.url.rpartition(":")[2])
     with running_service(before.settings, providers=[before.provider], port=port):
         expect(page.locator("#settled")).to_contain_text("captured $0.04", timeout=45_000)
         expect(page.locator("#connection")).to_be_hidden(timeout=15_000)
         expect(page.locator("#video")).to_be_visible()
+        expect(page.locator("#portrait-drop")).to_have_attribute("data-state", "ready")
+        expect(page.locator("#generate")).to_have_attribute("aria-disabled", "false")
         page.goto("about:blank")
 
 
@@ -329,7 +341,9 @@ def test_offline_is_said_and_over_when_it_is_over(
 
 
 def test_without_a_stream_the_page_polls(sound_page: Page, quick: Service) -> None:
+    """Nor is anybody told to be offline whose service answers: it may be on this machine."""
     page = sound_page
+    page.add_init_script("Object.defineProperty(navigator, 'onLine', { get: () => false });")
     page.route("**/api/events", lambda route: route.abort())
     quick.provider.will(MEASURED)
     generation_id = quick.start()

@@ -1,8 +1,8 @@
 // @ts-check
 /** Files that are dropped or pasted anywhere on the page go where they belong. */
 
-/** @param {{picture: (file: File) => void, sound: (file: File) => void}} takers */
-export function takeArrivals({ picture, sound }) {
+/** @param {{picture: (file: File) => void, sound: (file: File) => void, folder: () => void}} takers */
+export function takeArrivals({ picture, sound, folder }) {
   /** @param {Iterable<File>} files */
   const take = (files) => {
     for (const file of files) {
@@ -22,11 +22,15 @@ export function takeArrivals({ picture, sound }) {
     if (!isOfFiles(event)) return;
     event.preventDefault();
     document.body.classList.remove("over");
-    take(event.dataTransfer?.files ?? []);
+    const items = [...(event.dataTransfer?.items ?? [])];
+    if (items.some((item) => item.webkitGetAsEntry()?.isDirectory)) folder();
+    else take(event.dataTransfer?.files ?? []);
   });
   addEventListener("paste", (event) => {
-    const files = event.clipboardData?.files;
-    if (!files?.length) return;
+    const { files, types } = event.clipboardData ?? {};
+    // What is copied from a document is text, and a picture of it.
+    const isText = types?.includes("text/plain") && /** @type {Element} */ (event.target).matches("textarea, input");
+    if (!files?.length || isText) return;
     event.preventDefault();
     take(files);
   });

@@ -6,7 +6,7 @@
  * here. Filters look at what is loaded, and load more until there is enough to see.
  */
 
-import { element, node } from "./dom.js";
+import { element, node, show } from "./dom.js";
 import { call, generationPath, isFinal } from "./service.js";
 import { shownId } from "./stage.js";
 import { moment, money, onLanguage, percent, t } from "./words.js";
@@ -31,17 +31,17 @@ let next = null;
 let filter = "all";
 /** The row whose deletion is being asked for. @type {string | null} */
 let doomed = null;
-/** @type {{onOpen: (id: string) => void, onDeleted: (id: string) => void}} */
+/** @type {{onOpen: (id: string) => Promise<void>, onDeleted: (id: string) => void}} */
 let hooks;
 
 /** @param {typeof hooks} given */
 export function prepareHistory(given) {
   hooks = given;
-  element("more").addEventListener("click", loadMore);
+  element("more").addEventListener("click", () => loadMore().catch(tell));
   element("filter").addEventListener("change", async () => {
     filter = element("filter").value;
     draw();
-    await fill();
+    await fill().catch(tell);
   });
   onLanguage(draw);
 }
@@ -128,13 +128,20 @@ function drawRow(body) {
 /** @param {any} body */
 function drawEntry(body) {
   const [owner, name] = body.model.split("/");
+  // What did not succeed costs nothing.
+  const isPaid = body.status === "succeeded" || !isFinal(body);
+  const price = body.credits ? money(body.cost.amount_micros) : t("free");
   const open = node("button", { type: "button", className: "entry" });
   open.dataset.role = "open";
   open.setAttribute("aria-current", String(body.id === shownId()));
-  open.addEventListener("click", () => hooks.onOpen(body.id));
+  open.addEventListener("click", async () => {
+    open.setAttribute("aria-busy", "true");
+    await hooks.onOpen(body.id);
+    open.removeAttribute("aria-busy");
+  });
   open.append(
     faceOf(body.id),
-    node("span", { className: "line" }, node("span"), node("span", {}, body.credits ? money(body.cost.amount_micros) : t("free"))),
+    node("span", { className: "line" }, node("span"), node("span", {}, isPaid ? price : "")),
     // There is no room for all of a model's name; it is heard, and shown to whoever points at it.
     node("span", { className: "hint", title: body.model }, `${moment(body.created_at)} · `, node("span", { className: "unseen" }, `${owner}/`), name),
   );
@@ -207,8 +214,7 @@ async function erase(id) {
     await call(generationPath(id), { method: "DELETE" });
   } catch (problem) {
     if (problem.status !== 404) {
-      element("history-error").hidden = false;
-      element("history-error").textContent = problem.message;
+      tell(problem);
       return ask(null, id);
     }
   }
@@ -230,6 +236,9 @@ async function loadMore() {
 async function fill() {
   for (let pages = 0; pages < MOST_PAGES && next && element("generations").children.length < ENOUGH; pages++) await loadMore();
 }
+
+/** @param {any} problem */
+const tell = (problem) => show("history-error", problem.message);
 
 /** @param {string | undefined} id @returns {any} */
 const rowOf = (id) => id && element("generations").querySelector(`[data-id="${CSS.escape(id)}"]`);

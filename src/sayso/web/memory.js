@@ -6,10 +6,10 @@
  *   recallDraft(), keepDraft()  by this tab: what is being composed, which a reload finds again
  *
  * Of a draft the links to its inputs are kept, which work for a day. What was cut off was never
- * handed in: a cropped portrait and a trimmed speech come back as they were cut.
+ * handed in: originals.js has the whole of it.
  *
  * @typedef {{imageUrl: string | null, audioUrl: string | null, imageName: string, audioName: string,
- *   model: string, prompt: string, options: Record<string, any>}} Draft
+ *   imagePart: any, audioPart: any, model: string, prompt: string, options: Record<string, any>}} Draft
  */
 
 /** @param {string} name @returns {string | null} */

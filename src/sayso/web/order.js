@@ -5,22 +5,23 @@
  *   portrait.js, crop.js, camera.js    the face          models.js     who makes the video
  *   speech.js, waveform.js, recorder.js    the voice     arrivals.js   files dropped and pasted
  *   upload.js                          handing files in
+ *   refill.js                          putting back what was not chosen just now
  *
  * The price is the service's own, and is there before anything is held.
  */
 
 import { takeArrivals } from "./arrivals.js";
 import { element, hide, show } from "./dom.js";
-import { keepDraft, recallDraft } from "./memory.js";
-import { chooseModel, chooseOptions, chosenModel, chosenOptions, offerModels, prepareModels } from "./models.js";
+import { keepDraft } from "./memory.js";
+import { chosenModel, chosenOptions, offerModels, prepareModels } from "./models.js";
 import {
-  chosenPortrait, dropPortrait, handInPortrait, hasPortrait, isPortraitPending, judgePortraitFor, portraitName, portraitPicture,
-  portraitProblem, preparePortrait, takePortrait,
+  chosenPortrait, dropPortrait, handInPortrait, hasPortrait, isPortraitPending, judgePortraitFor, portraitFile, portraitPart,
+  portraitPicture, portraitProblem, preparePortrait, takePortrait,
 } from "./portrait.js";
-import { Refused, newKey, post } from "./service.js";
+import { bring, post, start } from "./service.js";
 import {
-  chosenSpeech, dropSpeech, handInSpeech, hasSpeech, isSpeechPending, limitSpeechTo, prepareSpeech, speechLength, speechName,
-  speechProblem, takeSpeech,
+  chosenSpeech, dropSpeech, handInSpeech, hasSpeech, isSpeechPending, limitSpeechTo, prepareSpeech, speechFile, speechLength,
+  speechPart, speechProblem, takeSpeech,
 } from "./speech.js";
 import { money, onLanguage, reason, seconds, t } from "./words.js";
 
@@ -29,7 +30,6 @@ export { offerModels, portraitPicture };
 const QUOTE_DELAY_MS = 120;
 /** Inputs that are gone again so soon will not come back by being sent once more. */
 const AGAIN_AFTER_MS = 10_000;
-const SAMPLE = { portrait: "/web/sample/portrait.jpg", speech: "/web/sample/speech.ogg" };
 
 let quoteTimer = 0;
 let quoteTurn = 0;
@@ -39,6 +39,8 @@ let handedInAt_ms = -Infinity;
 let isSending = false;
 /** Until the tab's draft is back, what the form holds is not kept in its place. */
 let isKept = false;
+/** Of which parts the whole is kept, by their links. @type {Record<string, string | null>} */
+const wholes = { portrait: null, speech: null };
 /** What the button says while a generation is made. @type {string | null} */
 let progress = null;
 /** @type {(id: string) => Promise<void>} */
@@ -76,8 +78,12 @@ export function prepareOrder(onStarted) {
       takePortrait(file);
     },
     sound: takeSpeech,
+    folder: () => show("order-error", t("arrival.folder")),
   });
-  element("sample").addEventListener("click", trySample);
+  element("sample").addEventListener("click", async () => {
+    element("sample").setAttribute("aria-busy", "true");
+    (await bring("refill")).takeSample();
+  });
   element("chip-open").addEventListener("click", showComposer);
   element("order").addEventListener("input", keep);
   element("order").addEventListener("submit", (/** @type {Event} */ event) => {
@@ -109,6 +115,13 @@ export function quoteAgain() {
   render();
 }
 
+/** The service is back: hand in what it was away for. */
+export function resumeOrder() {
+  handInPortrait(true);
+  handInSpeech(true);
+  quoteAgain();
+}
+
 /** The person has changed something: what was wrong before may be right now. */
 function changed() {
   hide("order-error");
@@ -123,28 +136,9 @@ function showComposer() {
   dispatchEvent(new PopStateEvent("popstate"));
 }
 
-async function trySample() {
-  element("sample").setAttribute("aria-busy", "true");
-  try {
-    const [portrait, speech] = await Promise.all([fetched(SAMPLE.portrait), fetched(SAMPLE.speech)]);
-    await Promise.all([takePortrait(portrait), takeSpeech(speech)]);
-    element("generate").focus();
-  } catch (problem) {
-    show("order-error", problem.message);
-  } finally {
-    element("sample").removeAttribute("aria-busy");
-  }
-}
-
-/** @param {string} address @param {string} [name] */
-async function fetched(address, name) {
-  const answer = await fetch(address);
-  if (!answer.ok) throw new Refused(answer.status, await answer.json().catch(() => ({})));
-  const content = await answer.blob();
-  return new File([content], name ?? new URL(address, location.href).pathname.split("/").pop() ?? "", { type: content.type });
-}
-
-async function quote() {
+/** Ask at once what it costs. */
+export async function quote() {
+  clearTimeout(quoteTimer);
   const turn = ++quoteTurn;
   const model = chosenModel();
   const speech = chosenSpeech();
@@ -198,29 +192,6 @@ function missing() {
 
 const outOfCredits = () => t("order.short", { available: money(quoted.available_micros) });
 
-/** Put an earlier order's inputs back into the form. @param {any} order */
-export async function refillOrder(order) {
-  const [portrait, speech] = await Promise.all([fetched(order.imageUrl), fetched(order.audioUrl)]);
-  fillSettings(order);
-  await Promise.all([takePortrait(portrait), takeSpeech(speech)]);
-}
-
-/** Put back what this tab held before it was loaded again; an input that is gone is left out. */
-export async function restoreDraft() {
-  const draft = recallDraft();
-  if (draft) {
-    fillSettings(draft);
-    const bring = async (/** @type {string | null} */ url, /** @type {string} */ name) => url && fetched(url, name).catch(() => null);
-    const [portrait, speech] = await Promise.all([bring(draft.imageUrl, draft.imageName), bring(draft.audioUrl, draft.audioName)]);
-    // Whoever was faster than that has chosen something else.
-    await Promise.all([portrait && !hasPortrait() && takePortrait(portrait), speech && !hasSpeech() && takeSpeech(speech)]);
-    clearTimeout(quoteTimer);
-    await quote();
-  }
-  isKept = true;
-  keep();
-}
-
 /** Forget the inputs, for another order. */
 export function clearOrder() {
   dropPortrait();
@@ -229,17 +200,35 @@ export function clearOrder() {
   changed();
 }
 
-/** @param {{model: string, prompt: string | null, options: Record<string, any>}} settings */
-function fillSettings({ model, prompt, options }) {
-  chooseModel(model);
-  if (chosenModel()?.name === model) chooseOptions(options ?? {});
-  element("prompt").value = prompt ?? "";
-}
-
 /** Keep what the form holds, for a reload. */
 function keep() {
   const request = isKept && currentRequest();
-  if (request) keepDraft({ ...request, prompt: element("prompt").value, imageName: portraitName(), audioName: speechName() });
+  if (!request) return;
+  const [picture, sound] = [portraitFile(), speechFile()];
+  const draft = {
+    ...request,
+    prompt: element("prompt").value,
+    imageName: picture?.name ?? "",
+    audioName: sound?.name ?? "",
+    imagePart: portraitPart(),
+    audioPart: speechPart(),
+  };
+  keepDraft(draft);
+  keepWhole("portrait", draft.imagePart && draft.imageUrl, picture);
+  keepWhole("speech", draft.audioPart && draft.audioUrl, sound);
+}
+
+/** Keep that of which a part was handed in. @param {string} kind @param {string | null} url @param {File | null} file */
+function keepWhole(kind, url, file) {
+  if (wholes[kind] === url) return;
+  wholes[kind] = url;
+  bring("originals").then(({ keepOriginal }) => keepOriginal(kind, url, file));
+}
+
+/** What the form holds now may take the place of what it held before. */
+export function keepFromNow() {
+  isKept = true;
+  keep();
 }
 
 /** Draw what follows from the order; whoever else shows something of it hears of it too. */
@@ -288,8 +277,7 @@ async function generate() {
   hide("order-error");
   render();
   try {
-    // The key makes a retry after a lost answer the same generation.
-    const started = await post("/api/generate-lipsync", currentRequest() ?? {}, { "Idempotency-Key": newKey() });
+    const started = await start(currentRequest() ?? {});
     await onStart(started.prediction_id);
   } catch (problem) {
     if (isGone(problem) && handInAgain()) show("order-error", t("order.wait"));

@@ -13,8 +13,9 @@
 
 import { element, node, show } from "./dom.js";
 import { forgetHistory, listHistory, markShown, prepareHistory, updateHistory } from "./history.js";
-import { currentRequest, offerModels, prepareOrder, quoteAgain, restoreDraft, showProgress } from "./order.js";
-import { call, isFinal } from "./service.js";
+import { currentRequest, keepFromNow, offerModels, prepareOrder, quoteAgain, resumeOrder, showProgress } from "./order.js";
+import { recallDraft } from "./memory.js";
+import { bring, call, isFinal } from "./service.js";
 import { leaveStage, openStage, prepareStage, shownBody, shownId, shownStage, stageIsWhole, updateStage } from "./stage.js";
 import { follow, tellDeleted } from "./stream.js";
 import { LANGUAGES, chooseLanguage, language, money, onLanguage, percent, t } from "./words.js";
@@ -94,10 +95,17 @@ async function load() {
   const [models] = await Promise.all([call("/api/models"), showCredits(), listHistory()]);
   hasModels = true;
   offerModels(models.models);
-  const restored = restoreDraft();
+  const restored = restore();
   await openFromAddress();
   Promise.all([stageIsWhole(), restored.then(() => preview)]).finally(reveal);
   loaded_ms = begun_ms;
+}
+
+/** Bring back what this tab was composing. */
+async function restore() {
+  const draft = recallDraft();
+  if (draft) await (await bring("refill")).restoreDraft(draft);
+  keepFromNow();
 }
 
 /** Look again at everything that the stream would have told. */
@@ -127,20 +135,23 @@ async function onDeleted(id) {
 /** There is a stream: what happened without it is looked up. The first one tells what has changed
  * in the seconds before it, so a page that has just been loaded knows it all. */
 async function onConnect() {
-  if (performance.now() - loaded_ms > FRESH_MS) await refresh().catch(() => {});
+  if (performance.now() - loaded_ms > FRESH_MS) {
+    await refresh().catch(() => {});
+    resumeOrder();
+  }
   if (element("connection").hidden) return;
   tellConnection("connection.back");
   setTimeout(() => element("connection").dataset.state === "connection.back" && (element("connection").hidden = true), BACK_MS);
 }
 
-/** There is no stream: look from time to time, and say so if that fails too. */
+/** There is no stream: look from time to time, and say so if that fails too. A service on this
+ * machine answers without a network. */
 async function onSilence() {
-  if (!navigator.onLine) return tellConnection("connection.offline");
   try {
     await refresh();
     element("connection").hidden = true;
   } catch {
-    tellConnection("connection.silent");
+    tellConnection(navigator.onLine ? "connection.silent" : "connection.offline");
   }
 }
 
@@ -154,7 +165,7 @@ function bringPreview() {
   const request = currentRequest();
   if (!request?.imageUrl || !request.audioUrl) return;
   element("order").removeEventListener("order", bringPreview);
-  preview = import("./preview.js").then(({ preparePreview }) => preparePreview());
+  preview = bring("preview").then(({ preparePreview }) => preparePreview());
 }
 
 /** Show what early.js keeps hidden until it is whole. */
@@ -164,7 +175,7 @@ function prepareLanguages() {
   const select = element("language");
   select.append(...Object.entries(LANGUAGES).map(([code, name]) => node("option", { value: code, lang: code }, name)));
   select.value = language;
-  select.addEventListener("change", () => chooseLanguage(select.value));
+  select.addEventListener("change", () => chooseLanguage(select.value).catch(() => (select.value = language)));
   onLanguage(() => {
     drawCredits();
     tellWhereWeAre();
@@ -187,7 +198,7 @@ prepareHistory({
 });
 // What is needed later comes later: the preview with its inputs, what writes code when it is looked at.
 element("order").addEventListener("order", bringPreview);
-element("code-fold").addEventListener("toggle", async () => (await import("./snippets.js")).prepareSnippets(), { once: true });
+element("code-fold").addEventListener("toggle", async () => (await bring("snippets")).prepareSnippets(), { once: true });
 addEventListener("popstate", openFromAddress);
 await load().catch((problem) => {
   show("order-error", problem.message);

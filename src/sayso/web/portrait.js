@@ -7,6 +7,7 @@
  */
 
 import { element, hide, node, show } from "./dom.js";
+import { bring } from "./service.js";
 import { onLanguage, percent, reason, t } from "./words.js";
 
 /** What keeps a face from being animated; models that need one refuse such a portrait. */
@@ -40,7 +41,9 @@ let onChange = () => {};
 /** The upload's answer, once the service has looked at the portrait. */
 export const chosenPortrait = () => uploaded;
 export const portraitPicture = () => (isShown ? element("portrait-preview").src : null);
-export const portraitName = () => original?.name ?? "";
+export const portraitFile = () => original;
+/** What of it is used; null for all. */
+export const portraitPart = () => crop;
 export const hasPortrait = () => original !== null;
 /** Whether it is still on its way. */
 export const isPortraitPending = () => original !== null && !uploaded && !problem;
@@ -55,10 +58,12 @@ export function portraitProblem() {
 export function preparePortrait(onChanged) {
   onChange = onChanged;
   const input = element("portrait");
-  input.addEventListener("change", () => {
+  const take = () => {
     if (input.files[0]) takePortrait(input.files[0]);
     input.value = ""; // The same file again is a choice as well.
-  });
+  };
+  input.addEventListener("change", take);
+  take(); // Whoever was faster than the scripts.
   element("portrait-preview").addEventListener("load", fit);
   element("portrait-preview").addEventListener("error", () => original && showAs(false));
   element("replace").addEventListener("click", () => input.click());
@@ -68,7 +73,7 @@ export function preparePortrait(onChanged) {
     element("crop").focus();
   });
   element("camera").addEventListener("click", async () => {
-    const { takePhoto } = await import("./camera.js");
+    const { takePhoto } = await bring("camera");
     const photo = await takePhoto();
     if (photo) takePortrait(photo);
   });
@@ -81,12 +86,11 @@ export function judgePortraitFor(chosen) {
   render();
 }
 
-/** @param {File} file */
-export async function takePortrait(file) {
+/** @param {File} file @param {import("./box.js").Box | null} [part] What of it is used; all if none. */
+export async function takePortrait(file, part = null) {
   original = file;
-  crop = null;
   const hadFocus = element("portrait-invite").contains(document.activeElement);
-  const done = use(file);
+  const done = keep(part);
   // What had the focus is gone from the page.
   if (hadFocus) element("replace").focus();
   await done;
@@ -105,7 +109,7 @@ export function dropPortrait() {
 }
 
 async function cropByHand() {
-  const { askForCrop } = await import("./crop.js");
+  const { askForCrop } = await bring("crop");
   const box = await askForCrop(/** @type {File} */ (original), crop);
   if (box) await keep(box.isWhole ? null : box);
 }
@@ -114,7 +118,7 @@ async function cropByHand() {
 async function keep(box) {
   crop = box;
   if (!box) return use(/** @type {File} */ (original));
-  const { cropped } = await import("./crop.js");
+  const { cropped } = await bring("crop");
   return use(await cropped(/** @type {File} */ (original), box));
 }
 
@@ -125,9 +129,9 @@ function use(picture) {
   return handIn();
 }
 
-/** Send it once more: the service has it no longer. */
-export function handInPortrait() {
-  if (original && !isPortraitPending()) handIn();
+/** Send it once more: the service has it no longer, or was away. @param {boolean} [wasAway] */
+export function handInPortrait(wasAway) {
+  if (original && !isPortraitPending() && (!wasAway || problem?.status === 0)) handIn();
 }
 
 /** Hand in what is used, at once, so that problems show before anything is held. */
@@ -140,12 +144,12 @@ async function handIn() {
   render();
   onChange();
   try {
-    const [{ upload }, box] = await Promise.all([import("./upload.js"), import("./box.js")]);
+    const [{ upload }, box] = await Promise.all([bring("upload"), bring("box")]);
     boxes = box;
     const answer = await upload("portrait", /** @type {Blob} */ (used), {
       name: /** @type {File} */ (original).name,
       signal,
-      onProgress: (sent) => {
+      onProgress: (/** @type {number} */ sent) => {
         sent_percent = sent;
         render();
       },

@@ -43,3 +43,17 @@ export async function record(onLevel) {
     return { channels: [joined(pieces)], rate_hz };
   };
 }
+
+/** The last few seconds of what the microphone hears.
+ * @param {HTMLCanvasElement} canvas @param {number[]} levels */
+export function drawLevels(canvas, levels) {
+  const { clientWidth: width, clientHeight: height } = canvas;
+  Object.assign(canvas, { width: width * devicePixelRatio, height: height * devicePixelRatio });
+  const pen = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  pen.scale(devicePixelRatio, devicePixelRatio);
+  pen.fillStyle = getComputedStyle(canvas).color;
+  levels.slice(-Math.floor(width / 4)).forEach((level, index, shown) => {
+    const tall = Math.max(2, level * height);
+    pen.fillRect(width - (shown.length - index) * 4, (height - tall) / 2, 2, tall);
+  });
+}

@@ -3,7 +3,9 @@
  * Talking to the service: requests, and the key where it asks for one.
  *
  *   call(), post()     a request; what the service refuses is a `Refused`
+ *   start()            the one that costs: pressed again without an answer, it is the same
  *   check(), isFinal() a generation as it is
+ *   bring()            a module that is only needed now
  *   asksForKey()       whether this service has a key, as far as the page has noticed
  *
  * What the page knows of a generation always comes from one check body, which `stream.js` brings.
@@ -12,6 +14,10 @@
 import { element, show } from "./dom.js";
 import { recall, remember } from "./memory.js";
 import { reason, t } from "./words.js";
+
+/** A module that does not come is asked for again after so long, and so often. */
+const BRING_AGAIN_MS = 3000;
+const BRING_TRIES = 100;
 
 export class Refused extends Error {
   /** @param {number} status @param {any} problem */
@@ -45,6 +51,46 @@ export const post = (path, body, headers = {}, signal) =>
     headers: { "Content-Type": "application/json", ...headers },
     body: JSON.stringify(body),
   });
+
+/** An order that has no answer yet: whether it has begun, only the same key finds out. */
+let unanswered = { order: "", key: "" };
+
+/** Start a generation. @param {object} order */
+export async function start(order) {
+  const same = JSON.stringify(order);
+  if (unanswered.order !== same) unanswered = { order: same, key: newKey() };
+  try {
+    const started = await post("/api/generate-lipsync", order, { "Idempotency-Key": unanswered.key });
+    unanswered.order = "";
+    return started;
+  } catch (problem) {
+    const isAnswer = problem.status >= 400 && problem.status < 500 && problem.code !== "still_creating";
+    if (isAnswer) unanswered.order = "";
+    throw problem;
+  }
+}
+
+/** @type {Map<string, Promise<any>>} */
+const modules = new Map();
+
+/** Load one of the page's modules, once the service answers. @param {string} name @returns {Promise<any>} */
+export function bring(name) {
+  const coming = modules.get(name) ?? brought(name, 0);
+  modules.set(name, coming);
+  return coming;
+}
+
+/** @param {string} name @param {number} tries @returns {Promise<any>} */
+async function brought(name, tries) {
+  try {
+    // Browsers remember an address that failed.
+    return await import(`./${name}.js${tries ? `?${tries}` : ""}`);
+  } catch (problem) {
+    if (tries === BRING_TRIES) throw problem;
+    await new Promise((resolve) => setTimeout(resolve, BRING_AGAIN_MS));
+    return brought(name, tries + 1);
+  }
+}
 
 /** @param {string} id */
 export const check = (id) => call(`/api/check-lipsync?prediction_id=${encodeURIComponent(id)}`);

@@ -8,6 +8,7 @@
  */
 
 import { element } from "./dom.js";
+import { bring } from "./service.js";
 import { clock, length, onLanguage, percent, reason, seconds, t } from "./words.js";
 
 /** Rates for what is uploaded of a cut recording, and for its outline: the ear, and the eye. */
@@ -37,7 +38,9 @@ const player = new Audio();
 
 /** The upload's answer, once the service has looked at the speech. */
 export const chosenSpeech = () => (isTooLong() ? null : uploaded);
-export const speechName = () => original?.name ?? "";
+export const speechFile = () => original;
+/** What of it is kept; null for all. */
+export const speechPart = () => (decoded && element("waveform").isTrimmed ? element("waveform").selection : null);
 export const hasSpeech = () => original !== null;
 /** Whether it is still on its way. */
 export const isSpeechPending = () => original !== null && !uploaded && !problem;
@@ -54,10 +57,12 @@ export function speechProblem() {
 export function prepareSpeech(onChanged) {
   onChange = onChanged;
   const input = element("speech");
-  input.addEventListener("change", () => {
+  const take = () => {
     if (input.files[0]) takeSpeech(input.files[0]);
     input.value = "";
-  });
+  };
+  input.addEventListener("change", take);
+  take();
   element("speech-replace").addEventListener("click", startOver);
   element("record").addEventListener("click", startToRecord);
   element("stop").addEventListener("click", finishRecording);
@@ -75,19 +80,19 @@ export function limitSpeechTo(chosen) {
   render();
 }
 
-/** @param {File} file */
-export async function takeSpeech(file) {
+/** @param {File} file @param {import("./waveform.js").Part | null} [part] What of it is kept; all if none. */
+export async function takeSpeech(file, part = null) {
   stopRecording = null;
   const hadFocus = element("speech-drop").contains(document.activeElement) || document.activeElement === element("speech");
   const signal = begin(file);
   say("speech.reading", { name: file.name });
-  const [sound] = await Promise.all([decode(file, OUTLINE_HZ), import("./waveform.js")]);
+  const [sound] = await Promise.all([decode(file, OUTLINE_HZ), bring("waveform")]);
   if (signal.aborted) return;
   decoded = sound && { length_s: sound.duration };
   if (sound) {
     if (model) element("waveform").limit(model.max_seconds);
-    element("waveform").show(sound.getChannelData(0), sound.duration);
-    wasTrimmed = element("waveform").isTrimmed;
+    element("waveform").show(sound.getChannelData(0), sound.duration, part);
+    wasTrimmed = !part && element("waveform").isTrimmed;
   }
   element("speech-drop").dataset.state = "ready";
   element("waveform").hidden = !sound;
@@ -147,9 +152,9 @@ function onSelect() {
   onChange();
 }
 
-/** Send it once more: the service has it no longer. */
-export function handInSpeech() {
-  if (!original || isSpeechPending()) return;
+/** Send it once more: the service has it no longer, or was away. @param {boolean} [wasAway] */
+export function handInSpeech(wasAway) {
+  if (!original || isSpeechPending() || (wasAway && problem?.status !== 0)) return;
   current.abort();
   current = new AbortController();
   uploaded = problem = null;
@@ -162,11 +167,11 @@ async function handIn() {
   const file = /** @type {File} */ (original);
   say("speech.checking");
   try {
-    const { upload } = await import("./upload.js");
+    const { upload } = await bring("upload");
     const answer = await upload("speech", await kept(), {
       name: file.name,
       signal,
-      onProgress: (sent) => say(sent < 100 ? "speech.uploading" : "speech.checking", { percent: percent(sent) }),
+      onProgress: (/** @type {number} */ sent) => say(sent < 100 ? "speech.uploading" : "speech.checking", { percent: percent(sent) }),
     });
     if (signal.aborted) return;
     uploaded = answer;
@@ -181,10 +186,10 @@ async function handIn() {
 /** The part that is kept: the file itself when nothing is cut off. @returns {Promise<Blob>} */
 async function kept() {
   const file = /** @type {File} */ (original);
-  const waveform = element("waveform");
-  if (!decoded || !waveform.isTrimmed) return file;
-  const { from_s, to_s } = waveform.selection;
-  const { cut, wavOf } = await import("./wav.js");
+  const part = speechPart();
+  if (!part) return file;
+  const { from_s, to_s } = part;
+  const { cut, wavOf } = await bring("wav");
   const sound = /** @type {AudioBuffer} */ (await decode(file, SOUND_HZ));
   const channels = Array.from({ length: Math.min(2, sound.numberOfChannels) }, (_, index) => sound.getChannelData(index));
   return new Blob([wavOf(cut(channels, SOUND_HZ, from_s, to_s), SOUND_HZ)], { type: "audio/wav" });
@@ -192,11 +197,11 @@ async function kept() {
 
 async function startToRecord() {
   const levels = /** @type {number[]} */ ([]);
-  const { mediaProblem, record } = await import("./recorder.js");
+  const { drawLevels, mediaProblem, record } = await bring("recorder");
   try {
-    stopRecording = await record((level, length_s) => {
+    stopRecording = await record((/** @type {number} */ level, /** @type {number} */ length_s) => {
       levels.push(level);
-      drawLevels(levels);
+      drawLevels(element("level"), levels);
       element("recorded").textContent = clock(length_s);
       if (model && length_s >= model.max_seconds) finishRecording();
     });
@@ -214,25 +219,11 @@ async function finishRecording() {
   const stop = stopRecording;
   stopRecording = null;
   if (!stop) return;
-  const [{ channels, rate_hz }, { wavOf }] = await Promise.all([stop(), import("./wav.js")]);
+  const [{ channels, rate_hz }, { wavOf }] = await Promise.all([stop(), bring("wav")]);
   element("speech-drop").dataset.state = "empty";
   const wav = new Blob([wavOf(channels, rate_hz)], { type: "audio/wav" });
   element("record").focus();
   await takeSpeech(new File([wav], `${t("speech.name")}.wav`, { type: "audio/wav" }));
-}
-
-/** The last few seconds of what the microphone hears. @param {number[]} levels */
-function drawLevels(levels) {
-  const canvas = element("level");
-  const { clientWidth: width, clientHeight: height } = canvas;
-  Object.assign(canvas, { width: width * devicePixelRatio, height: height * devicePixelRatio });
-  const pen = canvas.getContext("2d");
-  pen.scale(devicePixelRatio, devicePixelRatio);
-  pen.fillStyle = getComputedStyle(canvas).color;
-  levels.slice(-Math.floor(width / 4)).forEach((level, index, shown) => {
-    const tall = Math.max(2, level * height);
-    pen.fillRect(width - (shown.length - index) * 4, (height - tall) / 2, 2, tall);
-  });
 }
 
 /** Play what is kept. @param {number} [at_s] */

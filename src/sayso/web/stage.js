@@ -10,8 +10,8 @@
  */
 
 import { element, hide, node, show } from "./dom.js";
-import { clearOrder, refillOrder } from "./order.js";
-import { call, check, generationPath, isFinal, newKey, post } from "./service.js";
+import { clearOrder } from "./order.js";
+import { bring, call, check, generationPath, isFinal, start } from "./service.js";
 import { bytes, clock, language, money, onLanguage, percent, reason, seconds, t } from "./words.js";
 
 const COPIED_MS = 2000;
@@ -88,7 +88,7 @@ export async function openStage(id) {
 }
 
 async function loadWords() {
-  [outcome, notify] = await Promise.all([import("./outcome.js"), import("./notify.js")]);
+  [outcome, notify] = await Promise.all([bring("outcome"), bring("notify")]);
 }
 
 /** Take what the stream brings. @param {any} body */
@@ -119,6 +119,7 @@ function render(body) {
     coming = loadOrder(body.id);
   }
   hide("empty");
+  if (isOther || hasEnded) hide("stage-error");
   show("generation");
   draw();
   if (hasEnded) coming = Promise.all([coming, loadReceipt(body.id)]);
@@ -287,7 +288,7 @@ async function cancel() {
 async function again() {
   await attempt("again", async () => {
     const body = order ?? (await call(generationPath(shown.id, "order")));
-    const started = await post("/api/generate-lipsync", body, { "Idempotency-Key": newKey() });
+    const started = await start(body);
     await hooks.onOpen(started.prediction_id);
     await hooks.onChanged();
   });
@@ -297,7 +298,7 @@ async function again() {
 async function change() {
   await attempt("change", async () => {
     const body = order ?? (await call(generationPath(shown.id, "order")));
-    await refillOrder(body);
+    await (await bring("refill")).refillOrder(body);
     hooks.onClosed();
   });
 }

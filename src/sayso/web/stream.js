@@ -66,7 +66,8 @@ class Followed {
   take = (message) => {
     if (message.kind === "change") this.hooks.onChange(message.body);
     if (message.kind === "deleted") this.hooks.onDeleted(message.id);
-    if (message.kind === "open" && !this.isOpen) {
+    // A stream that has just come may end without a word when the network has gone.
+    if (message.kind === "open" && !this.isOpen && navigator.onLine) {
       this.isOpen = true;
       this.isTold = false;
       this.hooks.onConnect();

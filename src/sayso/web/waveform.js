@@ -17,6 +17,8 @@ const STEP_S = 0.1;
 const BIG_STEP_S = 1;
 const SHORTEST_S = 0.2;
 
+/** @typedef {{from_s: number, to_s: number}} Part */
+
 export class Waveform extends HTMLElement {
   /** @type {Float32Array} */
   #samples = new Float32Array();
@@ -51,12 +53,14 @@ export class Waveform extends HTMLElement {
     return this.#from_s > 0 || this.#to_s < this.#length_s;
   }
 
-  /** Show a recording, whole as far as it may be. @param {Float32Array} samples @param {number} length_s */
-  show(samples, length_s) {
+  /** Show a recording, and keep a part of it, or all; but no more than may be.
+   * @param {Float32Array} samples @param {number} length_s @param {Part | null} part */
+  show(samples, length_s, part) {
     this.#samples = samples;
     this.#length_s = length_s;
     this.#at_s = null;
-    this.#put(0, Math.min(length_s, this.#longest_s));
+    const from_s = part?.from_s ?? 0;
+    this.#put(from_s, Math.min(part?.to_s ?? length_s, length_s, from_s + this.#longest_s));
   }
 
   /** Keep no more than this; return whether something had to go. @param {number} longest_s */

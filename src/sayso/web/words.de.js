@@ -27,11 +27,7 @@ export default {
   "service.odd": "Der Dienst hat mit {status} geantwortet.",
 
   // The stage: nothing yet, then what is being made.
-  "stage.title": "Ihr Video",
-  "stage.empty": "Hier erscheint Ihr Video",
-  "stage.empty.hint": "Die Seite darf geschlossen werden, während es entsteht; jedes Gerät zeigt denselben Stand.",
   "stage.still": "Das Porträt, das gerade animiert wird",
-  "stage.loading": "Wird geladen …",
   "stage.missing": "Diese Generierung gibt es nicht.",
   "stage.missing.hint": "Vielleicht wurde sie gelöscht, oder die Adresse ist nicht vollständig.",
   "badge.progress": "IN ARBEIT",
@@ -132,9 +128,6 @@ export default {
   "history.succeeded": "Fertig",
   "history.ended": "Fehlgeschlagen oder abgebrochen",
   "history.more": "Mehr zeigen",
-  "history.count": { one: "{n} Video", other: "{n} Videos" },
-  "history.open": "{when} öffnen, {status}",
-  "history.play": "Abspielen",
   "history.download": "Herunterladen",
   "history.delete": "Löschen",
   "status.starting": "Beginnt",
@@ -158,7 +151,6 @@ export default {
   "preview.button": "2 s Vorschau, kostenlos",
   "preview.hint": "Die ersten zwei Sekunden aus Saysos eigenem Programm, bevor Sie für {model} zahlen. Nichts wird reserviert.",
   "preview.making": "Vorschau entsteht …",
-  "preview.title": "Kostenlose Vorschau",
   "preview.note": "Von sayso/portrait; {model} macht seine eigene Fassung. Sie wird nach einer Stunde gelöscht.",
   "preview.again": "Neue Vorschau",
   "preview.video": "Die Vorschau Ihres Porträts",
@@ -273,6 +265,8 @@ export default {
   "camera.refused": "Die Seite darf die Kamera nicht benutzen. Erlauben Sie es in der Adressleiste des Browsers.",
   "camera.none": "Hier gibt es keine Kamera.",
   "close": "Abbrechen",
+
+  "arrival.folder": "Das ist ein Ordner. Ziehen Sie die Dateien hierher, die darin liegen.",
 
   // The sample.
   "sample.try": "Unser Beispiel ausprobieren",

@@ -27,11 +27,7 @@ export default {
   "service.odd": "The service answered {status}.",
 
   // The stage: nothing yet, then what is being made.
-  "stage.title": "Your video",
-  "stage.empty": "Your video appears here",
-  "stage.empty.hint": "You may close the page while it is made, and come back from any device.",
   "stage.still": "The portrait that is being animated",
-  "stage.loading": "Loading …",
   "stage.missing": "There is no such generation.",
   "stage.missing.hint": "It may have been deleted, or the address is not whole.",
   "badge.progress": "IN PROGRESS",
@@ -132,9 +128,6 @@ export default {
   "history.succeeded": "Ready",
   "history.ended": "Failed or canceled",
   "history.more": "Show more",
-  "history.count": { one: "{n} video", other: "{n} videos" },
-  "history.open": "Open {when}, {status}",
-  "history.play": "Play",
   "history.download": "Download",
   "history.delete": "Delete",
   "status.starting": "Starting",
@@ -158,7 +151,6 @@ export default {
   "preview.button": "Preview 2 s, free",
   "preview.hint": "The first two seconds by Sayso's own engine, before you pay for {model}. Nothing is held.",
   "preview.making": "Making the preview …",
-  "preview.title": "Free preview",
   "preview.note": "Made by sayso/portrait; {model} makes its own. It is deleted after an hour.",
   "preview.again": "Preview again",
   "preview.video": "The preview of your portrait",
@@ -203,6 +195,8 @@ export default {
   "camera.refused": "The page may not use the camera. Allow it in the browser's address bar.",
   "camera.none": "There is no camera here.",
   "close": "Cancel",
+
+  "arrival.folder": "That is a folder. Drop the files that are in it.",
 
   // The sample.
   "sample.try": "Try it with our sample",
