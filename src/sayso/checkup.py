@@ -2,6 +2,7 @@
 
 check_machine()     whether each part that Sayso needs works on this machine
 check_settings()    whether the environment can be used, and whose token for Replicate it holds
+check_places()      whether there is room for what is kept, and whether the database answers
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from sayso.errors import SaysoError, SettingsInvalid
 
 if TYPE_CHECKING:
     from sayso.providers.replicate_client import ReplicateSettings
+    from sayso.settings import Settings
 
 MIN_PYTHON: Final = (3, 11)
 MIN_FREE_BYTES: Final = 200_000_000
@@ -70,6 +72,50 @@ def check_settings() -> tuple[Finding, ...]:
         return (Finding("settings", works=False, seen=str(error).replace("\n", " ")),)
     read = Finding("settings", works=True, seen="read from the environment")
     return (read,) if replicate is None else (read, _token(replicate))
+
+
+def check_places() -> tuple[Finding, ...]:
+    """Look where the environment says that things are kept; nothing is made, nothing is raised.
+
+    There is nothing to look at where the settings cannot be used: `check_settings` says so.
+    """
+    from sayso.settings import read_settings
+
+    try:
+        settings = read_settings()
+    except SettingsInvalid:
+        return ()
+    return (
+        _try("data folder", lambda: _data_folder(settings.data)),
+        _try("database", lambda: asyncio.run(_database(settings))),
+    )
+
+
+def _data_folder(data: Path) -> str:
+    """Say how much room there is; the folder that is to be made in counts for one to come."""
+    if data.exists() and not data.is_dir():
+        raise NotADirectoryError(f"{data} is a file")
+    there = next(folder for folder in (data, *data.resolve().parents) if folder.is_dir())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(f"nothing may be written in {there}")
+    when = "" if there == data else " (the first start makes it)"
+    return f"{data}{when}, {_room_in(there)}"
+
+
+async def _database(settings: Settings) -> str:
+    """Say how old the schema of the database is; a look never brings it up to date."""
+    from sayso.db.connect import open_database
+    from sayso.db.upgrade import HEAD, revision
+
+    if settings.database_url is None and not settings.database_file.is_file():
+        return "none yet; the first start makes it"
+    db = await open_database(settings.database)
+    try:
+        found = await db.read(revision)
+    finally:
+        await db.close()
+    state = "up to date" if found == HEAD else "the next start brings it up to date"
+    return f"{db.kind} answers, its schema is {found or 'empty'}: {state}"
 
 
 _REFUSED_STATUSES: Final = frozenset({401, 403})
@@ -190,8 +236,13 @@ def _picture_formats() -> str:
 
 
 def _temporary_folder() -> str:
-    folder = tempfile.gettempdir()
+    folder = Path(tempfile.gettempdir())
+    return f"{folder}, {_room_in(folder)}"
+
+
+def _room_in(folder: Path) -> str:
+    """Say how much is free on the disk of a folder; raise `RuntimeError` if that is too little."""
     free = shutil.disk_usage(folder).free
     if free < MIN_FREE_BYTES:
         raise RuntimeError(f"{folder} has only {free // 1_000_000} MB free")
-    return f"{folder}, {free / 1e9:.1f} GB free"
+    return f"{free / 1e9:.1f} GB free"

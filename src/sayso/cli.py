@@ -256,9 +256,9 @@ def doctor(*, as_json: AsJson = False) -> int:
         Print the findings as one JSON object.
     """
     with speaking(as_json=as_json) as terminal:
-        from sayso.checkup import check_machine, check_settings
+        from sayso.checkup import check_machine, check_places, check_settings
 
-        findings = (*check_machine(), *check_settings())
+        findings = (*check_machine(), *check_settings(), *check_places())
         text = "\n".join(finding.line() for finding in findings)
         terminal.result(text, {finding.name: asdict(finding) for finding in findings})
         terminal.exit_code = EXIT_FINDINGS if any(not f.works for f in findings) else 0

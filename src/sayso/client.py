@@ -165,6 +165,10 @@ def _body_of(answer: httpx.Response) -> Body:
         body = {}
     if answer.is_error:
         text = body.get("detail") or f"The service answered {answer.status_code}."
+        if answer.status_code == httpx.codes.UNAUTHORIZED:
+            text = (
+                "The service asks for its key, or for another one: SAYSO_API_KEY is what it gets."
+            )
         raise ServiceRefused(text, status=answer.status_code, service_code=body.get("code"))
     return body if isinstance(body, dict) else {}
 

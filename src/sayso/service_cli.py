@@ -38,6 +38,7 @@ from sayso.errors import Notice
 from sayso.report_cli import report
 
 if TYPE_CHECKING:
+    from sayso.credits.rules import Entry
     from sayso.credits.service import Credits
     from sayso.settings import Settings
 
@@ -318,7 +319,7 @@ async def _statement(settings: Settings) -> tuple[str, dict[str, Any]]:
     parts = {"balance": balance.total, "held": balance.held, "available": balance.available}
     lines = [", ".join(f"{name} {dollars(amount)}" for name, amount in parts.items())]
     lines += [
-        f"{iso(entry.created_at)[:19]}Z  {dollars(entry.amount):>12}  {entry.reason}"
+        f"{iso(entry.created_at)[:19]}Z  {dollars(entry.amount):>12}  {_what_for(entry)}"
         for entry in statement.entries
     ]
     facts = {
@@ -329,6 +330,11 @@ async def _statement(settings: Settings) -> tuple[str, dict[str, Any]]:
         "open_holds": [asdict(hold) for hold in statement.open_holds],
     }
     return "\n".join(lines), facts
+
+
+def _what_for(entry: Entry) -> str:
+    """Return what a line of the statement is about: its reason, or what was paid with it."""
+    return entry.reason or " ".join(filter(None, (entry.kind, entry.generation_id)))
 
 
 @asynccontextmanager

@@ -179,11 +179,13 @@ def test_generate_uses_a_service_and_says_what_it_cost(
             cwd=tmp_path,
         )
         quoted = sayso("quote", speech_of_3_s, "--server", service.url, "--json", cwd=tmp_path)
+        shown = sayso("credits", "show", cwd=tmp_path)
 
     assert ended.returncode == 0, ended.stderr
     assert "held $0.03 -> captured $0.03, balance $4.97" in ended.stdout
     assert seconds_of(tmp_path / "out.mp4") == pytest.approx(3, abs=0.2)
     assert json.loads(quoted.stdout)["cost"]["amount"] == "0.03"
+    assert re.search(r"Z +-\$0\.03  capture [0-9a-z]{26}\n", shown.stdout)
 
 
 def test_a_refusal_of_the_service_is_a_refusal_of_the_command(
@@ -208,6 +210,20 @@ def test_a_service_that_is_not_there_is_said_so(
 
     assert ended.returncode == 1
     assert "No service answers at http://127.0.0.1:9" in ended.stderr
+
+
+def test_a_key_that_is_missing_is_asked_for_by_its_name(
+    tmp_path: Path, speech_of_3_s: Path
+) -> None:
+    with serving(tmp_path, SAYSO_API_KEY="a key for this test") as service:
+        words = ("quote", speech_of_3_s, "--server", service.url)
+
+        locked_out = sayso(*words, cwd=tmp_path)
+        let_in = sayso(*words, cwd=tmp_path, SAYSO_API_KEY="a key for this test")
+
+    assert locked_out.returncode == 3
+    assert "SAYSO_API_KEY" in locked_out.stderr
+    assert let_in.returncode == 0, let_in.stderr
 
 
 def test_a_service_behind_tls_is_used_or_its_certificate_named(

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from sayso.checkup import Finding, check_settings
+from sayso.checkup import Finding, check_places, check_settings
+from sayso.cli import run
 from sayso.clock import SystemClock
+from sayso.db.upgrade import HEAD
 from tests.upstream import Fault, Upstream
 from tests.upstream.service import TOKEN
 from tests.upstream.serving import served
@@ -49,6 +53,51 @@ def test_settings_that_cannot_be_used_are_a_finding(monkeypatch: pytest.MonkeyPa
 
     assert not read.works
     assert "SAYSO_POLL_S" in read.seen
+
+
+def test_places_that_are_not_there_yet_are_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAYSO_DATA", str(tmp_path / "new" / "data"))
+
+    folder, database = check_places()
+
+    assert (folder.works, database.works) == (True, True)
+    assert re.search(r"\(the first start makes it\), [\d.]+ GB free", folder.seen)
+    assert database.seen == "none yet; the first start makes it"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_database_is_asked_for_its_age(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAYSO_DATA", str(tmp_path))
+    assert run(["credits", "show"]) == 0
+
+    _, database = check_places()
+
+    assert database.seen == f"sqlite answers, its schema is {HEAD}: up to date"
+
+
+def test_a_file_where_the_database_should_be_is_a_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAYSO_DATA", str(tmp_path))
+    (tmp_path / "sayso.db").write_bytes(b"this is no database at all" * 100)
+
+    _, database = check_places()
+
+    assert not database.works
+
+
+def test_a_file_instead_of_the_folder_is_a_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").touch()
+    monkeypatch.setenv("SAYSO_DATA", str(tmp_path / "data"))
+
+    folder, _ = check_places()
+
+    assert not folder.works
+    assert "is a file" in folder.seen
 
 
 def test_a_valid_token_is_told_by_its_account(upstream: Upstream) -> None:
