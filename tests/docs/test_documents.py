@@ -31,6 +31,7 @@ DOCUMENTS: Final = sorted(
 )
 BLOCK: Final = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK: Final = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+FILE: Final = re.compile(r"`((?:src|tests|tools|benchmarks|docs|examples)/[\w./-]*\w)/?`")
 # These set up, test or benchmark the repository itself; running them from a test would recurse.
 NOT_FROM_A_TEST: Final = re.compile(r"^\./run (test|check|fix|bench|soak|lock)\b.*$", re.MULTILINE)
 LINKED: Final = ("run", "pyproject.toml", "requirements", "src", "examples", "docs", "README.md")
@@ -114,6 +115,42 @@ def test_links_between_documents_lead_somewhere(document: Path) -> None:
 
     missing = [target for target in targets if not (document.parent / target).exists()]
 
+    assert not missing
+
+
+@pytest.mark.parametrize("document", [pytest.param(d, id=named(d)) for d in DOCUMENTS])
+def test_files_that_are_named_are_there(document: Path) -> None:
+    files = FILE.findall(document.read_text(encoding="utf-8"))
+
+    missing = [file for file in files if not (ROOT / file).exists()]
+
+    assert not missing
+
+
+def test_what_is_said_to_be_decided_in_a_file_is_there() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| [^|]+ \| `(src/\S+\.py)` \| (`.+`) \|$", page, re.MULTILINE)
+
+    missing = [
+        f"{file}: {name}"
+        for file, names in rows
+        for name in re.findall(r"`(\w+)`", names)
+        if not re.search(
+            rf"^(?:(?:async )?def |class )?{name}\b", (ROOT / file).read_text(), re.MULTILINE
+        )
+    ]
+
+    assert rows
+    assert not missing
+
+
+def test_every_folder_of_the_code_is_introduced() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    folders = [path.parent.name for path in (ROOT / "src/sayso").glob("*/__init__.py")]
+
+    missing = [name for name in folders if f"| `src/sayso/{name}` |" not in page]
+
+    assert folders
     assert not missing
 
 

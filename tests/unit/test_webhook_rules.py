@@ -74,5 +74,5 @@ def test_retries_grow_to_an_hour_and_end_after_some_hours() -> None:
     assert len(known) == len(waits)
     assert known == sorted(known)
     assert max(known) == 3_600
-    assert 8 * 3_600 < sum(known) < 12 * 3_600
+    assert sum(known) / 3_600 == pytest.approx(8, abs=0.5)  # As the docs say.
     assert retry_after_s("completed", attempts=TRIES) is None

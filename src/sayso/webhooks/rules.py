@@ -25,7 +25,7 @@ LAST_EVENTS: Final[frozenset[str]] = frozenset({"output", "completed"})
 """The events of a generation that has ended; here a video comes as a whole."""
 
 TRIES: Final = 20
-"""Attempts for such an event: they span about nine hours."""
+"""Attempts for such an event: they span about eight hours."""
 
 _FIRST_RETRY_S: Final = 1.0
 _LONGEST_RETRY_S: Final = 3_600.0
