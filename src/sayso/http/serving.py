@@ -19,7 +19,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import structlog
 import uvicorn
@@ -62,6 +62,7 @@ async def serve(
             server = _Server(
                 uvicorn.Config(
                     app,
+                    http=_protocol(),
                     ws="none",
                     lifespan="on",
                     access_log=False,
@@ -178,6 +179,15 @@ def until_signaled() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
     return stop
+
+
+def _protocol() -> type[asyncio.Protocol] | Literal["auto"]:
+    """Return what reads requests; beside CPython it is h11, which has bounds of its own."""
+    try:
+        from sayso.http.patience import PatientProtocol  # noqa: PLC0415 (httptools may be missing)
+    except ImportError:
+        return "auto"
+    return PatientProtocol
 
 
 class _Server(uvicorn.Server):
