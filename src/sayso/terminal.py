@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Self
 from sayso.errors import Notice
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress as LiveProgress
     from rich.progress import TaskID
 
 PLAIN_STEP_PERCENT = 10
+TIMES_FROM_COLUMNS = 60
 
 
 class Terminal:
@@ -48,7 +50,7 @@ class Terminal:
         if self._quiet:
             return
         if self._bar is None:
-            self._bar = _LiveBar() if sys.stderr.isatty() else _PlainLines()
+            self._bar = _bar_for_standard_error()
         self._bar.show(stage, percent)
 
     def end_progress(self) -> None:
@@ -101,29 +103,38 @@ class _Bar:
         """Nothing is held open."""
 
 
-class _LiveBar(_Bar):
-    """A bar that moves, by rich."""
+def _bar_for_standard_error() -> _Bar:
+    if not sys.stderr.isatty():
+        return _PlainLines()
+    from rich.console import Console
 
-    def __init__(self) -> None:
-        from rich.console import Console
+    console = Console(stderr=True)
+    # Such a terminal cannot move its cursor: rich would be silent until the end.
+    return _PlainLines() if console.is_dumb_terminal else _LiveBar(console)
+
+
+class _LiveBar(_Bar):
+    """A bar that moves, by rich; with its times where there is room for them."""
+
+    def __init__(self, console: Console) -> None:
         from rich.progress import (
             BarColumn,
             Progress,
+            ProgressColumn,
             TaskProgressColumn,
             TextColumn,
             TimeElapsedColumn,
             TimeRemainingColumn,
         )
 
-        self._progress: LiveProgress = Progress(
+        columns: list[ProgressColumn] = [
             TextColumn("{task.description:<10}"),
             BarColumn(),
             TaskProgressColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )
+        ]
+        if console.width >= TIMES_FROM_COLUMNS:
+            columns += [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
+        self._progress: LiveProgress = Progress(*columns, console=console)
         self._tasks: dict[str, TaskID] = {}
         self._progress.start()
 

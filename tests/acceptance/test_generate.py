@@ -159,10 +159,32 @@ def test_a_terminal_gets_a_live_bar(portrait: Path, second: Path, tmp_path: Path
     assert "rendering 10 %" not in shown
 
 
-def in_terminal(command: list[str], *, cwd: Path) -> str:
+def test_a_narrow_terminal_gets_a_bar_without_times(
+    portrait: Path, second: Path, tmp_path: Path
+) -> None:
+    words = ["generate", str(portrait), str(second), "--size", "128"]
+    shown = in_terminal([*SAYSO, *words], cwd=tmp_path, COLUMNS="36")
+
+    assert "━" in shown
+    assert "100%" in shown
+    assert "…" not in shown
+    assert "left" not in shown
+
+
+def test_a_terminal_without_a_cursor_gets_lines(
+    portrait: Path, second: Path, tmp_path: Path
+) -> None:
+    words = ["generate", str(portrait), str(second), "--size", "128"]
+    shown = in_terminal([*SAYSO, *words], cwd=tmp_path, TERM="dumb")
+
+    assert "rendering 0 %" in shown
+    assert "━" not in shown
+
+
+def in_terminal(command: list[str], *, cwd: Path, **more: str) -> str:
     """Run a command on a pseudo-terminal and return what it showed."""
     ours, theirs = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", **more}
     child = subprocess.Popen(command, cwd=cwd, stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)
     shown = b""
