@@ -116,8 +116,12 @@ async def test_measuring_adds_its_figures_and_never_fails_a_generation(waiting: 
     async def breaks(*_: Any, **__: Any) -> Mapping[str, Any]:
         raise ChildCrashed("it died")
 
+    async def cannot_begin(*_: Any, **__: Any) -> Mapping[str, Any]:
+        raise OSError(12, "Cannot allocate memory")
+
     kept = await waiting.keeper(measures).keep(waiting.job, waiting.shop.provider)
     unmeasured = await waiting.keeper(breaks).keep(waiting.job, waiting.shop.provider)
+    no_child = await waiting.keeper(cannot_begin).keep(waiting.job, waiting.shop.provider)
     too_long = await waiting.keeper(measures, measure_max_s=5).keep(
         waiting.job, waiting.shop.provider
     )
@@ -126,6 +130,7 @@ async def test_measuring_adds_its_figures_and_never_fails_a_generation(waiting: 
     assert kept.quality["sync_r"] == 0.9
     assert unmeasured.quality is not None
     assert "sync_r" not in unmeasured.quality
+    assert no_child == replace(unmeasured, id=no_child.id)
     assert too_long.quality is not None
     assert "sync_r" not in too_long.quality
 

@@ -271,6 +271,21 @@ async def test_old_renders_and_their_videos_are_forgotten(bench: Bench) -> None:
     assert not (bench.folder / "artifacts" / key).exists()
 
 
+async def test_a_video_that_cannot_be_deleted_does_not_keep_the_others(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        await bench.queue()
+        await bench.workers(works).render_one()
+    goes_away(monkeypatch, bench.store, "delete", times=1)
+    bench.clock.advance(5 * 3600)
+
+    with pytest.raises(StoreUnavailable):
+        await bench.workers(works)._forget_old()
+
+    assert len(list((bench.folder / "artifacts").glob("*/video/*"))) == 1
+
+
 async def test_a_render_whose_generation_goes_on_is_not_forgotten(bench: Bench) -> None:
     """The service was off for a night, after the render and before its video was stored."""
     attempt = an_attempt()

@@ -4,10 +4,10 @@
     Files.keep()      store what was received under a new id
     Files.get(), Files.page(), Files.delete()
     Files.sign(), Files.verify()   a link to the bytes, for whoever holds it
-    Files.sweep()     forget what has expired, with the bytes that nobody else names
+    Files.sweep()     forget what has expired, with its bytes
 
-Each file has an id of its own, also where the bytes are known; the bytes are stored once
-(`keys.py`). What a file is good for is decided when it is an input: then it becomes an artifact.
+Each file has an id and bytes of its own, also where the same bytes are known (`keys.py`). What a
+file is good for is decided when it is an input: then it becomes an artifact.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Order              what a customer asks for, inputs stored and checked
 Key                an `Idempotency-Key` and what it stands for
 Generation         a row as the doors show it; `credits` and `progress` come from it
-Quote, Receipt     what it would cost; what it did cost
+Cost, Receipt      what it would cost; what it did cost
 Page               a piece of a list and where the next one starts
 """
 
@@ -88,7 +88,7 @@ class Progress:
 class Generation:
     """A generation as the doors show it.
 
-    `video_id` is set when it succeeded; `Generations.video_key` gives the stored file's key.
+    `video_id` and `video_key`, the stored file's name, are set when it succeeded.
     `version` grows with every change worth telling: the ETag, and the event's id.
     """
 

@@ -160,7 +160,10 @@ class VideoKeeper:
             return await self._measure(video, speech=speech, speech_s=inputs.speech_s)
         except SaysoError as error:
             log.warning("a video was not measured", generation_id=job.id, code=error.code)
-            return {}
+        except Exception:
+            # No room for a copy of the speech, no process to be had: the video is there.
+            log.exception("measuring a video broke", generation_id=job.id)
+        return {}
 
     async def _fetched(self, key: str, target: Path) -> Path:
         own = self._store.local_path(ArtifactKey(key))

@@ -347,8 +347,11 @@ class RenderWorkers:
                 tx, before=after(now, -_FORGET_S), previews_before=after(now, -PREVIEW_KEEP_S)
             )
         )
-        for key in keys:
-            await self._artifacts.delete(ArtifactKey(key))
+        # Their rows are gone: one that cannot be deleted does not keep the others.
+        deleted = (self._artifacts.delete(ArtifactKey(key)) for key in keys)
+        for result in await asyncio.gather(*deleted, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
 
 
 async def _from_store(call: Callable[[], Awaitable[object]], in_hand: _InHand) -> None:
