@@ -84,8 +84,8 @@ class ServiceClient:
             raise
 
     def download(self, link: str, target: Path) -> None:
-        """Save what a link leads to."""
-        partial = target.with_name(f".{target.name}.part")
+        """Save what a link leads to; two may save to the same place, and the last one wins."""
+        partial = target.with_name(f".sayso-{uuid.uuid4().hex}.part")
         try:
             with self._talking(), self._http.stream("GET", link) as answer:
                 if answer.is_error:

@@ -80,6 +80,17 @@ def test_generate_makes_a_video_and_says_what_it_made(
     assert max(np.abs(a.astype(int) - frames[0]).max() for a in frames[1:]) > 40  # it moves
 
 
+def test_a_name_may_be_as_long_as_names_can_be(
+    portrait: Path, second: Path, tmp_path: Path
+) -> None:
+    name = "ü" * 125 + ".mp4"
+
+    ended = sayso("generate", portrait, second, "--size", "128", "-o", name, cwd=tmp_path)
+
+    assert ended.returncode == 0, ended.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_the_same_inputs_make_the_same_pixels(portrait: Path, second: Path, tmp_path: Path) -> None:
     for name in ("a.mp4", "b.mp4"):
         words = ("--size", "192", "-o", name, "--quiet")

@@ -242,12 +242,14 @@ def test_a_service_behind_tls_is_used_or_its_certificate_named(
 
 
 def test_the_demo_shows_what_became_of_the_credits(tmp_path: Path, portrait: Path) -> None:
-    ended = sayso("demo", "--examples", portrait.parent, cwd=tmp_path)
+    name = "d" * 250 + ".mp4"  # As long as names can be.
+
+    ended = sayso("demo", "--examples", portrait.parent, "-o", name, cwd=tmp_path)
 
     assert ended.returncode == 0, ended.stderr
     assert "held $0.10 -> captured $0.10, balance $4.90" in ended.stdout
-    assert seconds_of(tmp_path / "demo.mp4") == pytest.approx(10, abs=0.2)
-    assert [path.name for path in tmp_path.iterdir()] == ["demo.mp4"]
+    assert seconds_of(tmp_path / name) == pytest.approx(10, abs=0.2)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])

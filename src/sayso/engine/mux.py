@@ -33,6 +33,7 @@ AUDIO_RATE_HZ: Final = 48_000
 AUDIO_BIT_RATE: Final = 128_000
 AAC_FRAME: Final = 1024  # samples
 KEYFRAME_EVERY_S: Final = 2
+_SHOWN_LETTERS: Final = 40
 # 20 removed the grain of film photographs; 18 keeps it, at a third more bytes.
 CRF: Final = 18
 # Said in the file's own comment field, so that tools can tell what the video is.
@@ -83,7 +84,9 @@ def write_video(
 @contextmanager
 def _whole_file_or_none(path: Path) -> Iterator[Path]:
     """Give a name beside `path`; move it there at the end, or remove it when anything is raised."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".part.mp4")
+    # A name may be as long as names can be; what is added to it has to fit as well.
+    prefix = f".{path.stem[:_SHOWN_LETTERS]}."
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=".part.mp4")
     os.close(handle)
     part = Path(name)
     try:
