@@ -146,6 +146,22 @@ def test_the_price_is_there_before_anything_is_held(
     available = quick.credits()["available_micros"]
     after = f"Balance after: ${(available - 200_000) / 1e6:.2f}"
     expect(page.locator("#balance")).to_contain_text(after)
+    # A price that nobody has seen is not paid: that of another model is still on its way.
+    choose_portrait(page, quick.portrait)
+    page.check("input[value='test/free']")
+    expect(page.locator("#quote")).to_have_text("10 s, free")
+    expect_ready(page)
+    late: list[Route] = []
+    page.route("**/api/quote", lambda route: late.append(route))  # noqa: PLW0108 (as below)
+    page.check(f"input[value='{MODEL}']")
+    press_generate(page)
+    expect(page.locator("#generate")).to_have_text("Starting …")
+    for quote in late:
+        quote.continue_()
+    page.unroute("**/api/quote")
+    expect(page.locator("#quote")).to_have_text("10 s × $0.02 = $0.20")
+    expect_ready(page)
+    expect(page.locator("#generate")).to_have_text("Generate")
     assert quick.spent() == (0, 0)
 
 
@@ -293,6 +309,7 @@ def test_a_reload_finds_the_order_again_until_another_is_begun(
     # From a generation's address the form is there as well.
     page.check(f"input[value='{MODEL}']")
     page.fill("#prompt", "a person sings")
+    expect(page.locator("#quote")).to_contain_text("× $0.02")
     press_generate(page)
     expect(page.locator("#video")).to_be_visible(timeout=30_000)
     page.reload()
@@ -315,6 +332,7 @@ def test_a_reload_finds_the_order_again_until_another_is_begun(
 
     choose_portrait(page, quick.portrait)
     choose_speech(page, quick.speech)
+    expect(page.locator("#quote")).to_contain_text("×")
     press_generate(page)
     expect(page.locator("#video")).to_be_visible(timeout=30_000)
     page.click("#another")

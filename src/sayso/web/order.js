@@ -35,6 +35,8 @@ let quoteTimer = 0;
 let quoteTurn = 0;
 let quoted = /** @type {any} */ (null);
 let quoteProblem = /** @type {any} */ (null);
+/** Whether the price on the page is that of what the form holds. */
+let isPriceShown = false;
 let handedInAt_ms = -Infinity;
 let isSending = false;
 /** Until the tab's draft is back, what the form holds is not kept in its place. */
@@ -110,6 +112,7 @@ export function showProgress(text) {
 
 /** Ask again what it costs, as the balance has changed. */
 export function quoteAgain() {
+  isPriceShown = false;
   clearTimeout(quoteTimer);
   quoteTimer = setTimeout(quote, QUOTE_DELAY_MS);
   render();
@@ -152,10 +155,13 @@ export async function quote() {
   const what = speech ? { audioUrl: speech.url } : { audioDuration: length_s };
   try {
     const answer = await post("/api/quote", { ...what, model: model.name });
-    if (turn === quoteTurn) quoted = answer;
+    if (turn !== quoteTurn) return;
+    quoted = answer;
+    isPriceShown = true;
   } catch (problem) {
     if (turn !== quoteTurn) return;
     if (isGone(problem) && handInAgain()) return;
+    quoted = null;
     quoteProblem = problem;
   }
   render();
@@ -186,6 +192,7 @@ function missing() {
   if (!hasSpeech()) return { text: t("order.need_speech"), place: "speech" };
   if (wrongSpeech) return { text: wrongSpeech, place: "speech-replace" };
   if (isPortraitPending() || isSpeechPending() || !model) return { text: t("order.wait"), place: "generate" };
+  if (quoteProblem) return { text: reason(quoteProblem.code, quoteProblem.message), place: "generate" };
   if (quoted && !quoted.sufficient) return { text: outOfCredits(), place: "generate" };
   return null;
 }
@@ -267,15 +274,27 @@ function renderPrice() {
 
 async function generate() {
   if (isSending || progress !== null) return;
+  isSending = true;
+  hide("order-error");
+  render();
+  if (await maySend()) await send();
+  isSending = false;
+  quoteAgain();
+}
+
+/** Whether all is there, and no more to pay than was to be seen when the button was pressed. */
+async function maySend() {
+  const seen_micros = quoted?.cost.amount_micros ?? -1;
+  if (!isPriceShown) await quote();
   const gap = missing();
   if (gap) {
     show("order-error", gap.text);
     element(gap.place).focus();
-    return;
   }
-  isSending = true;
-  hide("order-error");
-  render();
+  return !gap && quoted?.cost.amount_micros <= seen_micros;
+}
+
+async function send() {
   try {
     const started = await start(currentRequest() ?? {});
     await onStart(started.prediction_id);
@@ -283,6 +302,4 @@ async function generate() {
     if (isGone(problem) && handInAgain()) show("order-error", t("order.wait"));
     else show("order-error", reason(problem.code, problem.message));
   }
-  isSending = false;
-  quoteAgain();
 }
