@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from PIL import Image
 
 from sayso.engine.talk import Progress, TalkOptions, make_video
+from sayso.media.audio import write_beginning
 
 SMALL = TalkOptions(long_side_px=128, fps=10)
 
@@ -36,6 +39,25 @@ def test_each_stage_tells_its_share_on_the_calling_thread(
     assert all(one <= next_one for one, next_one in pairwise(heard))
     assert list(dict.fromkeys(step.stage for step in told)) == ["reading", "listening", "rendering"]
     assert threads == {threading.current_thread()}
+
+
+@pytest.mark.parametrize(("crop", "code"), [("picture", ["face_small_in_video"]), ("face", [])])
+def test_a_face_that_is_lost_in_its_picture_is_told(
+    portrait: Path, speech: Path, tmp_path: Path, crop: Literal["picture", "face"], code: list[str]
+) -> None:
+    """A photo of a landscape with somebody in it."""
+    person = Image.open(portrait)
+    landscape = Image.new("RGB", (5 * person.width, 2 * person.height), "gray")
+    landscape.paste(person, (person.width, person.height))
+    landscape.save(tmp_path / "landscape.jpg")
+    second = tmp_path / "second.wav"
+    write_beginning(speech, second, seconds=0.5)
+
+    talk = make_video(
+        tmp_path / "landscape.jpg", second, tmp_path / "out.mp4", options=TalkOptions(crop=crop)
+    )
+
+    assert [notice.code for notice in talk.notices] == code
 
 
 def test_it_may_be_ended_while_it_listens(portrait: Path, speech: Path, tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ Stage = Literal["reading", "listening", "rendering"]
 
 FPS_RANGE: Final = (10, 60)
 LONG_SIDE_RANGE_PX: Final = (128, 1920)
+# On a telephone less than 4 mm: whether the lips move can no longer be seen.
+_WATCHED_PX: Final = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +119,12 @@ def make_video(
         height=rig.height,
         method=track.method,
         seed=seed,
-        notices=(*face.notices, *heard.notices, *track.notices),
+        notices=(
+            *face.notices,
+            *_lost_in_the_picture(face, rig, chosen),
+            *heard.notices,
+            *track.notices,
+        ),
         track=track,
     )
 
@@ -151,6 +158,16 @@ def _listen_and_rig(
             on_progress=lambda share: tell(Progress("listening", round(100 * share), 100)),
         )
         return track, building.result()
+
+
+def _lost_in_the_picture(face: FaceChoice, rig: Rig, chosen: TalkOptions) -> tuple[Notice, ...]:
+    """Say it where the whole picture is shown and the face is too small in it to be watched."""
+    scale = rig.width / face.picture.rgb.shape[1]
+    width_px = round(face.mesh.width_px * min(1.0, scale))
+    if chosen.crop == "face" or width_px >= _WATCHED_PX:
+        return ()
+    text = f'The face is only {width_px} pixels wide in the video; with crop "face" it is larger.'
+    return (Notice("face_small_in_video", text),)
 
 
 def _plan(track: VisemeTrack, rig: Rig, heard: Speech, fps: int, seed: int) -> Motion:
