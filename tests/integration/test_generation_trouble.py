@@ -28,8 +28,8 @@ from sayso.generations.rules import State, Store
 from sayso.generations.store import RESERVED_S
 from sayso.generations.written import Step
 from sayso.ids import ArtifactId
-from sayso.providers.scripted import Create, Script
-from tests.builders import ALICE
+from sayso.providers.scripted import TRAITS, Create, Script
+from tests.builders import ALICE, NOON
 from tests.workshop import DOLLAR, PRICE, Workshop, an_artifact, together
 
 pytestmark = pytest.mark.anyio
@@ -319,3 +319,28 @@ async def test_strays_that_nobody_knows_do_not_hide_a_later_one(shop_of: Any) ->
         await shop.reconciler.keep_house()
 
     assert (await shop.attempts(late))[0].finished_at is not None
+
+
+@pytest.mark.parametrize("stop", ["cancel_after", "deadline"])
+async def test_a_provider_that_refuses_for_minutes_does_not_outlast_the_end(
+    shop_of: Any, stop: str
+) -> None:
+    """It is asked again in minutes; its generation is over before that."""
+    shop = await shop_of(Script(create=Create.REFUSED, retry_after_s=250))
+    generation = await shop.start(cancel_after_s=20 if stop == "cancel_after" else None)
+    end_s = 20 if stop == "cancel_after" else 600
+
+    ended = await shop.live_until_final(generation)
+
+    assert ended.state is (State.CANCELED if stop == "cancel_after" else State.FAILED)
+    assert ended.completed_at == after(NOON, end_s)
+    assert (await shop.balance()).held == 0
+
+
+async def test_a_first_look_that_is_far_off_does_not_outlast_the_end(shop_of: Any) -> None:
+    shop = await shop_of(Script(start_s=0, run_s=500), traits=replace(TRAITS, look_s=120))
+    generation = await shop.start(cancel_after_s=20)
+
+    ended = await shop.live_until_final(generation)
+
+    assert (ended.state, ended.completed_at) == (State.CANCELED, after(NOON, 20))

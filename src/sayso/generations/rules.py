@@ -8,6 +8,7 @@
     after_submit_error()    a create call that failed      -> Refused | Unclear | End
     before_submit()         what ends a generation before anything is sent
     after_keep_error()      a video that could not be stored -> Later | End
+    no_later_than_stop()    when to take the next step, at the latest
 
 Poll, callback, cancel, deadline and restart all end in these functions; nothing else decides. They
 take the time as an argument and touch nothing.
@@ -435,6 +436,19 @@ def after_keep_error(
     return Later(due_at=after(now, wait_s))
 
 
+def no_later_than_stop(
+    job: Job, deadline_at: Instant | None, due_at: Instant, now: Instant
+) -> Instant:
+    """Be there when the deadline or the customer's `Cancel-After` comes."""
+    if deadline_at is not None and now < deadline_at < due_at:
+        due_at = deadline_at
+    if job.cancel_after_s is not None:
+        cancel_at = after(job.created_at, job.cancel_after_s)
+        if now < cancel_at < due_at:
+            due_at = cancel_at
+    return due_at
+
+
 def span_text(seconds: float) -> str:
     """Return a time as a person says it: `10 minutes`, `1 hour`, `90 seconds`."""
     whole = round(seconds)
@@ -448,7 +462,7 @@ def span_text(seconds: float) -> str:
 def _wait(job: Job, due_at: Instant, view: View) -> Wait:
     """Look again at `due_at`, with nothing to tell."""
     return Wait(
-        due_at=_no_later_than_stop(job, job.deadline_at, due_at, view.now),
+        due_at=no_later_than_stop(job, job.deadline_at, due_at, view.now),
         public_status=job.public_status,
         percent=job.percent,
         basis=job.basis,
@@ -477,7 +491,7 @@ def _progress(job: Job, seen: Prediction, due_at: Instant, view: View) -> Wait:
     stage = seen.stage or job.stage
     told = (job.public_status, job.percent, job.stage, job.started_at)
     return Wait(
-        due_at=_no_later_than_stop(job, deadline_at, due_at, view.now),
+        due_at=no_later_than_stop(job, deadline_at, due_at, view.now),
         public_status=public_status,
         percent=percent,
         basis=basis,
@@ -487,19 +501,6 @@ def _progress(job: Job, seen: Prediction, due_at: Instant, view: View) -> Wait:
         is_news=(public_status, percent, stage, started_at) != told,
         alarm="unknown status" if seen.status is PredictionStatus.UNKNOWN else None,
     )
-
-
-def _no_later_than_stop(
-    job: Job, deadline_at: Instant | None, due_at: Instant, now: Instant
-) -> Instant:
-    """Be there when the deadline or the customer's `Cancel-After` comes."""
-    if deadline_at is not None and now < deadline_at < due_at:
-        due_at = deadline_at
-    if job.cancel_after_s is not None:
-        cancel_at = after(job.created_at, job.cancel_after_s)
-        if now < cancel_at < due_at:
-            due_at = cancel_at
-    return due_at
 
 
 def _after_failure(job: Job, seen: Prediction, stop: Stop | None, view: View) -> Retry | End:
@@ -534,9 +535,7 @@ def _after_miss(
 
 
 def _search_again(job: Job, due_at: Instant, missed_at: Instant | None, now: Instant) -> Search:
-    return Search(
-        due_at=_no_later_than_stop(job, job.deadline_at, due_at, now), missed_at=missed_at
-    )
+    return Search(due_at=no_later_than_stop(job, job.deadline_at, due_at, now), missed_at=missed_at)
 
 
 def _recreate(job: Job, traits: ProviderTraits, policy: Policy) -> Recreate | End:

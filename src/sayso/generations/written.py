@@ -30,6 +30,7 @@ from sayso.generations.rules import (
     Unclear,
     Wait,
     later_status,
+    no_later_than_stop,
     require_move,
 )
 from sayso.ids import ArtifactId, GenerationId
@@ -182,11 +183,14 @@ def due_after(step: Step, row: CurrentRow, *, now: Instant) -> Instant:
     if row.due_at != row.lease_until:
         return Instant(row.due_at)
     match step.outcome:
-        case Wait() | Retry() | Search() | Refused() | Unclear() | Later():
+        case Retry() | Refused() | Unclear():
+            return no_later_than_stop(step.job, step.job.deadline_at, step.outcome.due_at, now)
+        case Wait() | Search() | Later():
             return step.outcome.due_at
         case Bind(prediction):
-            is_over = prediction.status.is_final
-            return now if is_over or step.look_at is None else step.look_at
+            if prediction.status.is_final or step.look_at is None:
+                return now
+            return no_later_than_stop(step.job, step.job.deadline_at, step.look_at, now)
         case _:
             return now
 
