@@ -39,3 +39,10 @@ def test_the_commands_that_take_something_can_be_tried(
     inputs = {"image": quick.portrait_url, "audio": quick.speech_url}
     assert tried("post--v-models-owner-name-predictions", **inputs)["model"] == MODEL
     assert "cost" in tried("post--api-quote", audioUrl=quick.speech_url)
+
+
+def test_a_link_to_what_is_not_there_shows_the_reference(sound_page: Page, quick: Service) -> None:
+    sound_page.goto(f"{quick.url}/docs#no-such]thing")
+
+    expect(sound_page.locator("#get--livez, #get--readyz")).to_be_visible()
+    sound_page.wait_for_load_state("networkidle")

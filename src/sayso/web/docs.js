@@ -15,7 +15,7 @@ for (const [path, operations] of Object.entries(api.paths)) {
     if (operations[method]) add(method, path, operations[method]);
   }
 }
-if (location.hash) document.querySelector(location.hash)?.scrollIntoView();
+document.getElementById(location.hash.slice(1))?.scrollIntoView();
 
 /** @param {string} method @param {string} path @param {any} operation */
 function add(method, path, operation) {
