@@ -149,7 +149,9 @@ def generate(
             transcript=words,
         )
         begun = time.monotonic()
-        talk = make_video(portrait, speech, output, options=options, on_progress=_show_in(terminal))
+        with terminal.heeding_ctrl_c():
+            show = _show_in(terminal)
+            talk = make_video(portrait, speech, output, options=options, on_progress=show)
         terminal.note(talk.notices)
         terminal.result(_sentence(talk, time.monotonic() - begun), _facts(talk, begun))
     return terminal.exit_code
@@ -188,11 +190,12 @@ def visemes(
             require_writable(output, speech)
         terminal.progress("listening", 0)
         heard = read_speech(speech)
-        track = find_visemes(
-            heard,
-            transcript=_read_text(transcript),
-            on_progress=lambda share: terminal.progress("listening", 100 * share),
-        )
+        with terminal.heeding_ctrl_c():
+            track = find_visemes(
+                heard,
+                transcript=_read_text(transcript),
+                on_progress=lambda share: terminal.progress("listening", 100 * share),
+            )
         terminal.note((*heard.notices, *track.notices))
         cues = [[round(start, 3), round(end, 3), name] for start, end, name in track.cues()]
         opening = [round(float(value), 3) for value in track.open]

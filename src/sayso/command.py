@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
 from cyclopts import Parameter
@@ -64,9 +67,38 @@ _VIDEO_SUFFIXES: Final = frozenset({".mp4", ".m4v", ""})
 
 
 class Command(Terminal):
-    """A terminal that remembers how its command ended."""
+    """A terminal that remembers how its command ended, and whether it was to be stopped."""
 
     exit_code = 0
+    _is_stopped = False
+
+    def progress(self, stage: str, percent: float) -> None:
+        """Show how far a stage is; raise `KeyboardInterrupt` if Ctrl-C has not been heeded yet."""
+        if self._is_stopped:
+            raise KeyboardInterrupt
+        super().progress(stage, percent)
+
+    @contextmanager
+    def heeding_ctrl_c(self) -> Iterator[None]:
+        """Stop at the next progress at the latest.
+
+        What Ctrl-C raises is lost where it happens to meet a callback from C code: of presses while
+        frames are encoded one in twenty-five was.
+        """
+
+        def stop(_number: int, _frame: FrameType | None) -> None:
+            self._is_stopped = True
+            raise KeyboardInterrupt
+
+        is_heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if not is_heeded or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        signal.signal(signal.SIGINT, stop)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager

@@ -244,7 +244,8 @@ def generate_at(
         order = {"imageUrl": portrait["url"], "audioUrl": speech["url"], "options": dict(options)}
         if model is not None:
             order["model"] = model
-        body = client.generate(order, on_body=lambda body: _show(terminal, body))
+        with terminal.heeding_ctrl_c():
+            body = client.generate(order, on_body=lambda body: _show(terminal, body))
         if body["status"] == "succeeded":
             client.download(body["output"], output)
         credits_after = client.get("/api/credits")

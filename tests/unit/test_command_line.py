@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+from contextlib import suppress
 from pathlib import Path
 from shutil import copy
 
 import pytest
 
 from sayso.cli import run
+from sayso.command import Command
 
 Capture = pytest.CaptureFixture[str]
 
@@ -157,6 +160,23 @@ def test_a_file_is_no_place_for_an_installation(capsys: Capture, words: tuple[st
     line = refusal(capsys, *words, "--data", "me.jpg", code=4)
 
     assert line == "error: me.jpg: Not a directory."
+
+
+def test_ctrl_c_is_heeded_though_something_swallows_it() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    terminal = Command(quiet=True)
+
+    try:
+        with terminal.heeding_ctrl_c():
+            terminal.progress("rendering", 10)
+            with suppress(KeyboardInterrupt):  # As a callback from C code does.
+                signal.raise_signal(signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt):
+                terminal.progress("rendering", 20)
+
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_both_days_of_the_report_are_explained(capsys: Capture) -> None:
