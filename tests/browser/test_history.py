@@ -27,6 +27,15 @@ async (video) => {
 """
 
 
+FETCHED = """
+(paths) => Promise.all(paths.map(async (path) => {
+  const answer = await fetch(path);
+  await answer.blob();
+  return answer.status;
+}))
+"""
+
+
 @pytest.fixture
 def three(quick: Service) -> dict[str, str]:
     """One that is ready, one that failed and one that was canceled."""
@@ -75,6 +84,8 @@ def test_the_history_is_filtered_played_downloaded_and_deleted(
     with page.expect_download() as download:
         ready.locator(".download").click()
     assert download.value.suggested_filename == f"{three['succeeded']}.mp4"
+    parts = [f"/api/generations/{three['succeeded']}/{part}" for part in ("thumbnail", "video")]
+    assert page.evaluate(FETCHED, parts) == [200, 200]
 
     ready.locator(".remove").press("Enter")
     expect(ready.locator("[data-role=keep]")).to_be_focused()
@@ -88,9 +99,7 @@ def test_the_history_is_filtered_played_downloaded_and_deleted(
     expect(page.locator("#generation")).to_be_hidden()
     assert quick.check(three["succeeded"]).status_code == 404
     # The browser does not show what it has kept of it either.
-    for part in ("thumbnail", "video"):
-        path = f"/api/generations/{three['succeeded']}/{part}"
-        assert page.evaluate("async (path) => (await fetch(path)).status", path) == 404
+    assert page.evaluate(FETCHED, parts) == [404, 404]
 
 
 def test_the_history_goes_on_behind_its_first_page(sound_page: Page, quick: Service) -> None:
