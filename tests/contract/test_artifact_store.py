@@ -199,23 +199,6 @@ async def test_a_sweep_leaves_whole_files_alone(store: ArtifactStore, sample: Sa
     assert await bytes_of(store.stream(sample.key)) == sample.content
 
 
-async def test_a_direct_link_serves_ranges_with_our_media_type_or_there_is_none(
-    store: ArtifactStore, sample: Sample
-) -> None:
-    await store.put_file(sample.key, sample.path)
-
-    link = await store.direct_link(sample.key, lifetime_s=600)
-
-    assert (link is None) == (store.local_path(sample.key) is not None)
-    if link is not None:
-        async with httpx.AsyncClient() as client:
-            answer = await client.get(link, headers={"Range": "bytes=10-19"})
-        assert answer.status_code == 206
-        assert answer.content == sample.content[10:20]
-        assert answer.headers["content-type"] == "video/mp4"
-        assert answer.headers["content-disposition"] == "attachment"
-
-
 async def test_a_local_path_holds_the_file(tmp_path: Path, sample: Sample) -> None:
     store = folder_artifacts(tmp_path / "artifacts")
     await store.put_file(sample.key, sample.path)

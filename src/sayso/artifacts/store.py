@@ -124,17 +124,6 @@ class ArtifactStore:
         """Return where the file lies if this machine can simply open it."""
         return None if self._folder is None else self._folder / key
 
-    async def direct_link(self, key: ArtifactKey, *, lifetime_s: int) -> str | None:
-        """Return a link to the bucket itself, or None where files go through our own door.
-
-        It differs with each call: redirect to it or hand it to a provider, but don't put it into
-        a body that is polled.
-        """
-        if not isinstance(self._store, S3Store):
-            return None
-        with _store_errors():
-            return await obstore.sign_async(self._store, "GET", key, timedelta(seconds=lifetime_s))
-
     async def sweep(self, *, before_s: float) -> int:
         """Remove what puts left that broke off before a time; return how many files.
 
@@ -153,7 +142,7 @@ class ArtifactStore:
             return None
 
     async def _write(self, key: ArtifactKey, source: Path) -> None:
-        # A folder cannot keep them; a bucket serves them with a direct link.
+        # A folder cannot keep them; in a bucket an operator sees what a file is.
         attributes = {"Content-Type": content_type_of(key), "Content-Disposition": "attachment"}
         with _store_errors():
             await obstore.put_async(

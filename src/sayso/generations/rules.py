@@ -70,7 +70,6 @@ MOVES: Final[Mapping[State, frozenset[State]]] = {
     State.CANCELED: frozenset(),
 }
 FINAL: Final = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELED})
-LIVE: Final = frozenset(MOVES) - FINAL
 
 PublicStatus = Literal["starting", "processing", "succeeded", "failed", "canceled"]
 ReleaseReason = Literal["failed", "canceled", "expired"]
