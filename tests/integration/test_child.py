@@ -124,6 +124,12 @@ async def test_a_file_ends_at_its_limit(tmp_path: Path) -> None:
     assert (tmp_path / "large").stat().st_size <= 1 << 20
 
 
+@linux_only
+async def test_a_full_disk_is_called_one() -> None:
+    with pytest.raises(ChildCrashed, match="no room on the disk"):
+        await run("write_much", {"path": "/dev/full"})
+
+
 async def test_open_files_end_at_their_limit() -> None:
     assert 0 < await run("open_many") < 64
 

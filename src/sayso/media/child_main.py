@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import importlib
 import json
 import os
@@ -40,6 +41,7 @@ _STANDARD_ERROR: Final = 2
 _REQUEST_BYTES: Final = 1 << 20
 _CPU_GRACE_S: Final = 2
 _CV_NO_MEMORY: Final = -4
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _REFUSED_EVENTS: Final = frozenset(
     {
@@ -201,6 +203,8 @@ def _answer_to(
     except Exception as error:
         if isinstance(error, MemoryError) or getattr(error, "code", None) == _CV_NO_MEMORY:
             return {"error": ChildCrashed.code, "text": "The work needs more memory than it may."}
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            return {"error": ChildCrashed.code, "text": "The work found no room on the disk."}
         raise
 
 
